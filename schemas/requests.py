@@ -1,0 +1,69 @@
+"""What a caller asks for, and the answer to it."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from schemas.words import ASPECT_RATIOS, SCENE_NUMBER_MAX, Style
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain the NUL character")
+    return text
+
+
+def _ratio(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value in ASPECT_RATIOS:
+        return ASPECT_RATIOS[value]
+    if value in ASPECT_RATIOS.values():
+        return value
+    names = ", ".join(f"{name} ({ratio})" for name, ratio in ASPECT_RATIOS.items())
+    raise ValueError(f"must be one of {names}, by name or by ratio")
+
+
+Trimmed = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_storable)]
+Description = Annotated[Trimmed, Field(min_length=1, max_length=4_000)]
+CustomPrompt = Annotated[Trimmed, Field(max_length=2_000)]
+AspectRatio = Annotated[
+    str,
+    BeforeValidator(_ratio, json_schema_input_type=str),
+    Field(description="a preset name or its ratio", examples=["widescreen", "16:9"]),
+]
+SceneNumber = Annotated[int, Field(ge=1, le=SCENE_NUMBER_MAX)]
+ImageUrl = Annotated[Trimmed, Field(min_length=1, max_length=2_000)]
+
+
+class SceneImageRequest(BaseModel):
+    """Body of `POST /chapters/{chapter_id}/images/scenes/{scene_number}`. Validate from JSON: types are strict."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    scene_description: Description
+    style: Style = Style.CINEMATIC
+    aspect_ratio: AspectRatio = ASPECT_RATIOS["widescreen"]
+    custom_prompt: CustomPrompt | None = None
+    script_id: UUID | None = None
+    character_ids: list[Annotated[Trimmed, Field(max_length=200)]] | None = Field(default=None, max_length=50)
+    character_image_urls: list[ImageUrl] | None = Field(default=None, max_length=50)
+
+    def extras(self) -> dict[str, Any]:
+        """The fields that are kept in `metadata` and have no column."""
+        return self.model_dump(mode="json", include={"character_ids", "character_image_urls"}, exclude_none=True)
+
+
+class ImageGenerationQueuedResponse(BaseModel):
+    """202: the request is on record. `task_id` is `record_id` under the old system's name."""
+
+    task_id: UUID
+    record_id: UUID
+    status: str = "queued"
+    message: str
+    estimated_time_seconds: int
+    scene_number: int
+    retry_count: int = 0
+    status_url: str
+    events_url: str

@@ -1,0 +1,61 @@
+"""`ImageStatus`: the same in frames, polls, lists and status events."""
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.errors import ErrorClass
+from schemas.words import Stage, Status
+
+
+class ImageStatus(BaseModel):
+    """One image generation at one version. Absent is null; versions compare within one `record_id` only."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    record_id: UUID
+    task_id: UUID
+    user_id: UUID | None
+    chapter_id: UUID | None
+    script_id: UUID | None
+    scene_number: int | None
+    image_type: str
+    status: Status
+    stage: Stage | None
+    progress: int = Field(ge=0, le=100, description="percent; never falls within an attempt")
+    version: int = Field(description="rises with every change; 0 for rows of the old system")
+    attempt: int
+    retry_count: int
+    retry_at: datetime | None
+    queue_position: int | None = Field(description="1 is next; computed when read, null in events and frames")
+    eta_seconds: int | None = Field(description="computed when read, null in events and frames")
+    image_url: str | None
+    model_id: str | None
+    error_class: ErrorClass | None
+    error_code: str | None
+    error_message: str | None = Field(description="a sentence a person can act on")
+    created_at: datetime | None
+    updated_at: datetime | None
+    completed_at: datetime | None
+
+
+class CurrentImage(BaseModel):
+    """The newest completed picture of a scene."""
+
+    record_id: UUID
+    image_url: str
+
+
+class SceneStatus(ImageStatus):
+    """`latest` of a scene, and the picture to show meanwhile."""
+
+    current: CurrentImage | None
+
+
+class ChapterImages(BaseModel):
+    """`latest` and `current` of each scene of a chapter (each record once), in order of scene and request."""
+
+    images: list[ImageStatus]
+    cursor: str
+    resumed: str | None

@@ -1,0 +1,149 @@
+"""A pool of connections to Postgres, its errors sorted into "away" and "wrong"."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncpg
+import structlog
+from sqlalchemy import Row, exc
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from storage.settings import DatabaseSettings
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+_AWAY_CLASSES = ("08", "53", "57")
+"""SQLSTATE classes: connection, insufficient resources, operator intervention (shutdown, starting up)."""
+_DEADLOCK = "40P01"
+_DEADLOCK_TRIES = 5
+
+
+class Unavailable(Exception):
+    """Postgres cannot be reached, has no resources or did not answer in time; what was asked may or may not be done."""
+
+
+class Deadlock(Exception):
+    """Postgres ended this transaction to break a deadlock; it may be repeated."""
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The five-character code of a database error, wherever SQLAlchemy keeps it."""
+    origin = getattr(error, "orig", None) or error
+    state = getattr(origin, "sqlstate", None) or getattr(origin, "pgcode", None)
+    return str(state) if state else None
+
+
+def sorted_out(error: Exception) -> Exception:
+    """`error` itself, or the `Unavailable` or `Deadlock` that it means."""
+    state = sqlstate(error)
+    if state == _DEADLOCK:
+        return Deadlock()
+    if state is not None and state.startswith(_AWAY_CLASSES):
+        return Unavailable(f"Postgres: {state}")
+    if isinstance(error, exc.DBAPIError) and error.connection_invalidated:
+        return Unavailable("Postgres: the connection was lost")
+    if isinstance(error, TimeoutError | OSError | exc.TimeoutError | exc.InterfaceError | asyncpg.InterfaceError):
+        return Unavailable(f"Postgres: {type(error).__name__}")
+    if isinstance(error, exc.DBAPIError) and isinstance(
+        error.orig.__cause__ if error.orig else None, OSError | TimeoutError | asyncpg.InterfaceError
+    ):
+        return Unavailable("Postgres: the connection was lost")
+    return error
+
+
+class Transaction:
+    """One transaction; `fetch` runs one statement in it."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def fetch(self, sql: str, *args: object) -> Sequence[Row[Any]]:
+        result = await self._connection.exec_driver_sql(sql, args)
+        return result.all() if result.returns_rows else []
+
+
+class Database:
+    """The process's pool. Parameters are asyncpg's `$1`, `$2`; rows give their columns as attributes."""
+
+    def __init__(self, settings: DatabaseSettings, *, application: str) -> None:
+        url = make_url(settings.database_url).set(drivername="postgresql+asyncpg")
+        self._timeout = settings.database_timeout
+        self._engine: AsyncEngine = create_async_engine(
+            url,
+            pool_size=settings.database_pool_size,
+            max_overflow=0,
+            pool_timeout=settings.database_timeout,
+            pool_use_lifo=True,
+            connect_args={
+                "timeout": settings.database_timeout,
+                "command_timeout": settings.database_timeout,
+                "server_settings": {"application_name": application, "TimeZone": "UTC"},
+            },
+        )
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def open(self) -> None:
+        """Nothing is connected before it is needed: a process starts without Postgres and says so in /readyz."""
+
+    async def close(self) -> None:
+        """Close the pool; bounded, also when Postgres is gone."""
+        try:
+            async with asyncio.timeout(2):
+                await self._engine.dispose()
+        except TimeoutError:
+            log.warning("database_close_timeout")
+
+    async def ping(self) -> None:
+        """Raise `Unavailable` unless Postgres answers."""
+        await self.fetch("SELECT 1")
+
+    async def fetch(self, sql: str, *args: object) -> Sequence[Row[Any]]:
+        """Run one statement in its own transaction; repeated when it was a deadlock's victim.
+
+        Raises `Unavailable`, or SQLAlchemy's `DBAPIError` for a statement that is wrong.
+        """
+
+        async def once() -> Sequence[Row[Any]]:
+            async with asyncio.timeout(self._timeout * 2), self._autocommit.connect() as connection:
+                result = await connection.exec_driver_sql(sql, args)
+                return result.all() if result.returns_rows else []
+
+        return await self._repeated(once)
+
+    async def run(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` in one transaction, again from its start when it was a deadlock's victim.
+
+        `work` must do nothing but talk to the transaction: it may run more than once. Raises as `fetch`.
+        """
+
+        async def once() -> T:
+            async with self.transaction() as transaction:
+                return await work(transaction)
+
+        return await self._repeated(once)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """One transaction, committed at the end. Raises `Unavailable` and `Deadlock`."""
+        try:
+            async with asyncio.timeout(self._timeout * 4), self._engine.begin() as connection:
+                yield Transaction(connection)
+        except (exc.SQLAlchemyError, OSError, TimeoutError, asyncpg.InterfaceError) as error:
+            raise sorted_out(error) from error
+
+    async def _repeated(self, once: Callable[[], Awaitable[T]]) -> T:
+        for tries_left in range(_DEADLOCK_TRIES, -1, -1):
+            try:
+                return await once()
+            except (exc.SQLAlchemyError, OSError, TimeoutError, asyncpg.InterfaceError, Deadlock) as error:
+                meaning = sorted_out(error)
+                if not isinstance(meaning, Deadlock):
+                    raise meaning from error
+                if tries_left == 0:
+                    raise Unavailable("Postgres: deadlocks") from error
+                log.info("database_deadlock_repeated")
+        raise AssertionError("unreachable")

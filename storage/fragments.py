@@ -1,0 +1,49 @@
+"""Pieces of SQL that several statements share, so that one status is the same JSON wherever it is read or sent.
+
+They speak of `image_generations` under the alias `g`.
+"""
+
+from schemas import events, topics
+
+_CHAPTER = "coalesce(g.chapter_id::text, g.metadata ->> 'chapter_id')"
+_SCENE = (
+    "coalesce(g.scene_number, CASE WHEN g.metadata ->> 'scene_number' ~ '^[0-9]{1,9}$'"
+    " THEN (g.metadata ->> 'scene_number')::int END)"
+)
+
+_STATUS_PAIRS = f"""
+    'record_id', g.id, 'task_id', g.id, 'user_id', g.user_id,
+    'chapter_id', {_CHAPTER}, 'script_id', g.script_id, 'scene_number', {_SCENE},
+    'image_type', g.image_type, 'status', g.status, 'stage', g.stage, 'progress', g.progress,
+    'version', g.version, 'attempt', g.attempt, 'retry_count', g.retry_count,
+    'retry_at', g.retry_at, 'queue_position', NULL, 'eta_seconds', NULL,
+    'image_url', g.image_url, 'model_id', g.model_id,
+    'error_class', g.error_class, 'error_code', g.error_code, 'error_message', g.error_message,
+    'created_at', g.created_at::timestamptz, 'updated_at', g.updated_at::timestamptz,
+    'completed_at', g.completed_at::timestamptz"""
+
+STATUS_JSON = f"json_build_object({_STATUS_PAIRS})"
+"""An ImageStatus. The session's time zone is UTC, so times end in +00:00."""
+
+KEY = "coalesce(g.chapter_id, g.id)::text"
+"""The Kafka key of everything that is told of a record: its chapter, so that a chapter's changes stay in order."""
+
+
+def cloud_event(source: str, event_type: str, data: str, *, key: str = KEY) -> str:
+    """SQL for the bytes of one CloudEvent about `g`; `data` is SQL for its json. The id is fixed here (PIPELINE R2)."""
+    return f"""convert_to(json_build_object(
+        'specversion', '1.0', 'id', gen_random_uuid(), 'source', '/scenewire/{source}', 'type', '{event_type}',
+        'subject', g.id, 'time', now(), 'datacontenttype', 'application/json',
+        'sequence', g.version::text, 'partitionkey', {key}, 'traceparent', g.traceparent,
+        'data', {data})::text, 'UTF8')"""
+
+
+def tell_status(source: str, rows: str) -> str:
+    """SQL that puts one status event per row of `rows` (a CTE of whole image_generations rows) into the outbox."""
+    return f"""INSERT INTO outbox (topic, key, body)
+        SELECT '{topics.STATUS}', {KEY}, {cloud_event(source, events.STATUS_TYPE, STATUS_JSON)}
+        FROM {rows} g ORDER BY g.id"""
+
+
+WAKE_RELAY = "SELECT pg_notify('scenewire_outbox', '')"
+"""One per statement that wrote to the outbox: a wake-up, not a promise (the relay polls too)."""

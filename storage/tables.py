@@ -1,0 +1,271 @@
+"""All tables, as SQLAlchemy metadata. The migrations make them; a test holds the two against each other."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+
+metadata = MetaData()
+
+_now = text("now()")
+
+
+def _time(name: str, *, nullable: bool = True, default: bool = False) -> Column[object]:
+    return Column(name, TIMESTAMP(timezone=True), nullable=nullable, server_default=_now if default else None)
+
+
+image_generations = Table(
+    "image_generations",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("user_id", Uuid),
+    Column("chapter_id", Uuid),
+    Column("script_id", Uuid),
+    Column("scene_number", Integer),
+    Column("image_type", Text, nullable=False, server_default="scene"),
+    Column("scene_description", Text),
+    Column("style", Text),
+    Column("aspect_ratio", Text),
+    Column("custom_prompt", Text),
+    Column("user_tier", Text),
+    Column("status", Text),
+    Column("stage", Text),
+    Column("progress", SmallInteger, nullable=False, server_default="0"),
+    # 0: a row of the old system; ours start at 1
+    Column("version", BigInteger, nullable=False, server_default="0"),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("retry_count", Integer, nullable=False, server_default="0"),
+    _time("retry_at"),
+    Column("model_id", Text),
+    Column("provider_request_id", Text),
+    Column("image_url", Text),
+    Column("image_key", Text),
+    Column("error_class", Text),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    # null: not accepted by Scenewire, so shown but never claimed, swept, retried or dead-lettered
+    Column("lane", Text),
+    Column("turn", BigInteger),
+    Column("batch_id", Uuid),
+    _time("admitted_at"),
+    Column("worker_id", Uuid),
+    Column("claim_token", Uuid),
+    Column("takeovers", Integer, nullable=False, server_default="0"),
+    _time("first_dispatched_at"),
+    _time("deadline_at"),
+    Column("traceparent", Text),
+    Column("metadata", JSONB),
+    _time("created_at", default=True),
+    _time("updated_at", default=True),
+    _time("completed_at"),
+)
+
+WAITING = "lane IS NOT NULL AND claim_token IS NULL AND status IN ('pending', 'in_progress')"
+CLAIMED = "claim_token IS NOT NULL"
+
+# adopted names: the old system made these three
+Index("idx_image_generations_chapter_id", image_generations.c.chapter_id)
+Index("idx_image_generations_scene_number_meta", image_generations.c.metadata["scene_number"].astext)
+Index("idx_image_generations_image_type", image_generations.c.image_type)
+# ours
+Index(
+    "idx_image_generations_scene",
+    image_generations.c.user_id,
+    image_generations.c.chapter_id,
+    image_generations.c.scene_number,
+    image_generations.c.created_at,
+    image_generations.c.id,
+)
+Index(
+    "idx_image_generations_turns",
+    image_generations.c.lane,
+    image_generations.c.turn,
+    image_generations.c.created_at,
+    image_generations.c.id,
+    postgresql_where=text(WAITING),
+)
+Index(
+    "idx_image_generations_user_turns",
+    image_generations.c.user_id,
+    image_generations.c.lane,
+    image_generations.c.turn,
+    postgresql_where=text(WAITING),
+)
+Index("idx_image_generations_claims", image_generations.c.worker_id, postgresql_where=text(CLAIMED))
+Index(
+    "idx_image_generations_deadlines",
+    image_generations.c.deadline_at,
+    postgresql_where=text("lane IS NOT NULL AND status IN ('pending', 'in_progress')"),
+)
+Index("idx_image_generations_meta_chapter", image_generations.c.metadata["chapter_id"].astext)
+
+generation_attempts = Table(
+    "generation_attempts",
+    metadata,
+    # our own id of the call, given to the provider as track_id
+    Column("id", Uuid, primary_key=True),
+    Column("record_id", Uuid, ForeignKey("image_generations.id", ondelete="CASCADE"), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    # the retry_count it was made under: one pass of the model chain
+    Column("pass", Integer, nullable=False, server_default="0"),
+    Column("worker_id", Uuid),
+    Column("claim_token", Uuid),
+    Column("model_id", Text, nullable=False),
+    Column("prompt", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    # the request body without the key
+    Column("payload", JSONB, nullable=False),
+    Column("webhook_token", Text),
+    Column("breaker_epoch", BigInteger),
+    _time("claimed_at"),
+    _time("sent_at"),
+    Column("provider_request_id", Text),
+    Column("webhook_request_id", Text),
+    Column("fetch_url", Text),
+    Column("eta", Numeric),
+    Column("output_urls", JSONB),
+    Column("proxy_urls", JSONB),
+    _time("generated_at"),
+    # success, failed, deferred, handed_over, superseded, not_sent, uncertain, cancelled, late_success, late_failure
+    Column("outcome", Text),
+    Column("counted", Boolean),
+    Column("error_class", Text),
+    Column("error_code", Text),
+    Column("error_detail", Text),
+    # US dollars, from the model's price: what it may have cost
+    Column("cost", Numeric),
+    Column("image_key", Text),
+    Column("image_url", Text),
+    _time("created_at", nullable=False, default=True),
+    _time("closed_at"),
+    UniqueConstraint("record_id", "attempt", name="generation_attempts_record_attempt"),
+)
+Index(
+    "idx_generation_attempts_open",
+    generation_attempts.c.record_id,
+    postgresql_where=text("outcome IS NULL OR outcome = 'uncertain'"),
+)
+Index(
+    "idx_generation_attempts_webhook",
+    generation_attempts.c.webhook_token,
+    unique=True,
+    postgresql_where=text("webhook_token IS NOT NULL"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("user_id", Uuid, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("record_id", Uuid, nullable=False),
+    _time("created_at", nullable=False, default=True),
+)
+Index("idx_idempotency_keys_created", idempotency_keys.c.created_at)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    # logical: the relay puts the deployment's namespace in front
+    Column("topic", Text, nullable=False),
+    Column("key", Text),
+    Column("headers", JSONB),
+    Column("body", LargeBinary, nullable=False),
+    _time("created_at", nullable=False, default=True),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    # null: an event that names no record
+    Column("record_id", Uuid),
+    Column("user_id", Uuid),
+    Column("chapter_id", Uuid),
+    Column("attempt", Integer),
+    Column("model_id", Text),
+    Column("error_class", Text, nullable=False),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("topic", Text, nullable=False),
+    Column("origin_topic", Text),
+    Column("origin_partition", Integer),
+    Column("origin_offset", BigInteger),
+    # the event's own bytes, where there was an event and it can be sent again
+    Column("body", LargeBinary),
+    Column("headers", JSONB),
+    _time("first_failed_at"),
+    _time("failed_at", nullable=False, default=True),
+    _time("replayed_at"),
+)
+Index("idx_dead_letters_record", dead_letters.c.record_id)
+Index("idx_dead_letters_class", dead_letters.c.error_class, dead_letters.c.failed_at)
+# a redelivered event makes no second row
+Index(
+    "idx_dead_letters_origin",
+    dead_letters.c.origin_topic,
+    dead_letters.c.origin_partition,
+    dead_letters.c.origin_offset,
+    unique=True,
+    postgresql_where=text("origin_topic IS NOT NULL"),
+)
+
+provider_slots = Table(
+    "provider_slots",
+    metadata,
+    Column("slot", Integer, primary_key=True),
+    # the attempt holding it: claimed or sent, without outcome or output URLs
+    Column("attempt_id", Uuid, ForeignKey("generation_attempts.id", ondelete="SET NULL"), unique=True),
+    # a slot rests after a rate limit
+    _time("free_at", nullable=False, default=True),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    _time("started_at", nullable=False, default=True),
+    _time("alive_until", nullable=False),
+    _time("fenced_at"),
+)
+
+lanes = Table(
+    "lanes",
+    metadata,
+    Column("lane", Text, primary_key=True),
+    Column("credit", Integer, nullable=False, server_default="0"),
+    # of the last dispatched record
+    Column("turn", BigInteger, nullable=False, server_default="0"),
+)
+
+breakers = Table(
+    "breakers",
+    metadata,
+    # `provider` or `model:<id>`
+    Column("scope", Text, primary_key=True),
+    Column("epoch", BigInteger, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("failing_class", Text),
+    _time("failing_since"),
+    _time("opened_at"),
+    Column("probe_attempt", Uuid),
+    _time("probe_until"),
+    _time("updated_at", nullable=False, default=True),
+)
