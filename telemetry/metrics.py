@@ -1,0 +1,177 @@
+"""Every metric there is: one typed list, so that a name that is not on it is a type error.
+
+    metrics.count("accepted", lane="standard")
+    metrics.gauge("sockets", 12)
+    metrics.observe("accept_seconds", 0.004)
+
+All names are exported with the prefix `scenewire_` (counters with `_total`). A label's values are a closed set of our
+own words (lanes, classes, outcomes, route templates), never an id, a URL or anything a caller chose.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+from prometheus_client.process_collector import ProcessCollector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+CounterName = Literal[
+    "http_requests", "accepted", "accept_refused", "outbox_sent", "outbox_send_failures", "events", "dispatched",
+    "attempts", "completed", "failed", "retries", "deferrals", "takeovers", "uncertain", "fenced", "late_results", "poison",
+    "storing_repeats", "picture_bytes", "status_events", "frames", "snapshots", "sockets_closed", "sweeps",
+]  # fmt: skip
+GaugeName = Literal[
+    "outbox_rows", "outbox_oldest_seconds", "relay_active", "slots", "waiting", "oldest_waiting_seconds", "running",
+    "workers_alive", "breaker_open", "sockets", "subscriptions", "long_polls", "dependency_up", "loop_age_seconds",
+]  # fmt: skip
+HistogramName = Literal[
+    "http_seconds", "accept_seconds", "accept_batch", "admit_batch", "outbox_seconds", "provider_seconds",
+    "storing_seconds", "generation_seconds", "push_seconds", "database_seconds",
+]  # fmt: skip
+
+_QUICK: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_LONG: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+_SIZES: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = _QUICK
+
+
+COUNTERS: Final[tuple[Metric, ...]] = (
+    Metric("http_requests", "HTTP requests answered", ("method", "route", "status")),
+    Metric("accepted", "requests put on record", ("lane",)),
+    Metric("accept_refused", "requests not put on record: replayed, key_reused, unavailable", ("reason",)),
+    Metric("outbox_sent", "outbox rows that Kafka confirmed", ("topic",)),
+    Metric("outbox_send_failures", "sends that failed or timed out; their rows stay in the outbox"),
+    Metric(
+        "events", "events read from Kafka by outcome: admitted, woken, ignored, invalid, poison", ("topic", "outcome")
+    ),
+    Metric("dispatched", "claims given to workers", ("lane",)),
+    Metric("attempts", "attempts closed, by outcome", ("model", "outcome")),
+    Metric("completed", "image generations completed", ("lane",)),
+    Metric("failed", "image generations that died", ("error_class",)),
+    Metric("retries", "counted failures that wait for their next attempt", ("error_class",)),
+    Metric("deferrals", "attempts put off without counting", ("reason",)),
+    Metric("takeovers", "records taken over from a dead worker"),
+    Metric("uncertain", "attempts that were sent and not answered"),
+    Metric("fenced", "writes refused because the claim had gone to another worker"),
+    Metric("late_results", "uncertain attempts whose outcome was learned later", ("outcome",)),
+    Metric("poison", "events that could not be read", ("topic",)),
+    Metric("storing_repeats", "downloads or puts repeated after the provider's success", ("reason",)),
+    Metric("picture_bytes", "bytes of pictures stored"),
+    Metric("status_events", "status events read for pushing: pushed, unwatched, old, poison", ("outcome",)),
+    Metric("frames", "frames written to clients", ("type",)),
+    Metric("snapshots", "snapshots answered, by where they resumed", ("resumed",)),
+    Metric("sockets_closed", "sockets closed by us", ("code",)),
+    Metric("sweeps", "sweeps run, by outcome", ("outcome",)),
+)
+GAUGES: Final[tuple[Metric, ...]] = (
+    Metric("outbox_rows", "rows that wait in the outbox"),
+    Metric("outbox_oldest_seconds", "age of the oldest row in the outbox"),
+    Metric("relay_active", "1 for the relay that holds the lock, 0 for a standby"),
+    Metric("slots", "provider slots: free, used, resting", ("state",)),
+    Metric("waiting", "records that wait for dispatch", ("lane",)),
+    Metric("oldest_waiting_seconds", "age of the record that waits longest", ("lane",)),
+    Metric("running", "tasks of this worker", ("stage",)),
+    Metric("workers_alive", "consumer processes that report alive"),
+    Metric("breaker_open", "1 while the breaker is open", ("scope",)),
+    Metric("sockets", "open sockets"),
+    Metric("subscriptions", "subscriptions on open sockets"),
+    Metric("long_polls", "polls that are held"),
+    Metric("dependency_up", "1 while a dependency answers", ("name",)),
+    Metric("loop_age_seconds", "time since a loop of this process last made progress", ("name",)),
+)
+HISTOGRAMS: Final[tuple[Metric, ...]] = (
+    Metric("http_seconds", "from request to the end of its answer", ("route",)),
+    Metric("accept_seconds", "from a valid request to its commit"),
+    Metric("accept_batch", "requests in one commit", buckets=_SIZES),
+    Metric("admit_batch", "events in one admission", buckets=_SIZES),
+    Metric("outbox_seconds", "from a row's insertion to Kafka's confirmation", buckets=_LONG),
+    Metric("provider_seconds", "from submit to the provider's outcome", ("model",), buckets=_LONG),
+    Metric("storing_seconds", "from the provider's success to the stored picture", buckets=_LONG),
+    Metric("generation_seconds", "from request to completion", ("lane",), buckets=_LONG),
+    Metric("push_seconds", "from a change's commit to its frame"),
+    Metric("database_seconds", "one statement or transaction", ("name",)),
+)
+
+
+class Metrics:
+    """The whole list in one registry."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for metric in COUNTERS:
+            self._counters[metric.name] = Counter(_full(metric), metric.help, metric.labels, registry=self.registry)
+        for metric in GAUGES:
+            self._gauges[metric.name] = Gauge(_full(metric), metric.help, metric.labels, registry=self.registry)
+        for metric in HISTOGRAMS:
+            self._histograms[metric.name] = Histogram(
+                _full(metric), metric.help, metric.labels, registry=self.registry, buckets=metric.buckets
+            )
+        # labels() takes a lock and checks names: a child is looked up there once
+        self._children: dict[tuple[Any, ...], Any] = {}
+
+    def counter(self, name: CounterName, **labels: str) -> Counter:
+        return self._child(self._counters, name, labels)  # type: ignore[no-any-return]
+
+    def gauge(self, name: GaugeName, **labels: str) -> Gauge:
+        return self._child(self._gauges, name, labels)  # type: ignore[no-any-return]
+
+    def histogram(self, name: HistogramName, **labels: str) -> Histogram:
+        return self._child(self._histograms, name, labels)  # type: ignore[no-any-return]
+
+    def value(self, name: CounterName | GaugeName, **labels: str) -> float:
+        """What a counter or gauge shows now; for tests and health."""
+        family = self._counters if name in self._counters else self._gauges
+        return float(self._child(family, name, labels)._value.get())
+
+    def render(self) -> bytes:
+        """The text exposition format, version 0.0.4."""
+        return generate_latest(self.registry)
+
+    def _child(self, family: Any, name: str, labels: dict[str, str]) -> Any:
+        key = (name, *labels.items())
+        child = self._children.get(key)
+        if child is None:
+            metric = family[name]
+            child = self._children[key] = metric.labels(**labels) if labels else metric
+        return child
+
+
+def _full(metric: Metric) -> str:
+    return f"scenewire_{metric.name}"
+
+
+@cache
+def of_process() -> Metrics:
+    """This process's metrics, made at first use."""
+    return Metrics()
+
+
+def count(name: CounterName, amount: float = 1.0, **labels: str) -> None:
+    of_process().counter(name, **labels).inc(amount)
+
+
+def gauge(name: GaugeName, value: float, **labels: str) -> None:
+    of_process().gauge(name, **labels).set(value)
+
+
+def observe(name: HistogramName, value: float, **labels: str) -> None:
+    of_process().histogram(name, **labels).observe(value)
+
+
+def all_metrics() -> Sequence[Metric]:
+    return (*COUNTERS, *GAUGES, *HISTOGRAMS)
