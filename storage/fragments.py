@@ -45,5 +45,8 @@ def tell_status(source: str, rows: str) -> str:
         FROM {rows} g ORDER BY g.id"""
 
 
-WAKE_RELAY = "SELECT pg_notify('scenewire_outbox', '')"
-"""One per statement that wrote to the outbox: a wake-up, not a promise (the relay polls too)."""
+WOKEN = "woken AS MATERIALIZED (SELECT pg_notify('scenewire_outbox', ''))"
+"""A CTE that wakes the relay at commit: a wake-up, not a promise (the relay polls too). Read it, or it is not run."""
+
+READ_WOKEN = "(SELECT count(*) FROM woken) AS woken"
+"""The column that reads `WOKEN`; once a statement, whatever the number of rows."""

@@ -1,0 +1,136 @@
+"""Admit: a consumer read the event, and Postgres now knows that the record waits for dispatch (PIPELINE B3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from pydantic_core import to_json
+
+from schemas.events import RequestedData
+from schemas.words import Lane
+from storage.database import Database
+from storage.fragments import READ_WOKEN, WOKEN, tell_status
+from storage.tables import WAITING
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One readable, valid event of a requested topic."""
+
+    data: RequestedData
+    lane: Lane
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """How many were known and now wait, how many another service asked for, and how many changed nothing."""
+
+    known: int
+    created: int
+    ignored: int
+
+
+# A turn is one more than what the lane has reached and than what its user already waits for: so users take turns,
+# and a user's own scenes stay in order.
+_TURN = f"""greatest(
+        (SELECT l.turn FROM lanes l WHERE l.lane = {{row}}.lane),
+        (SELECT coalesce(max(w.turn), 0) FROM image_generations w
+         WHERE w.user_id = {{row}}.user_id AND w.lane = {{row}}.lane AND {WAITING})
+    ) + row_number() OVER (PARTITION BY {{row}}.user_id, {{row}}.lane ORDER BY {{row}}.ordinal)"""
+
+_ADMIT = f"""
+WITH asked AS (
+    SELECT * FROM unnest(
+        $1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[],
+        $10::uuid[], $11::jsonb[], $12::text[], $13::text[], $14::text[]
+    ) AS a(ordinal, id, user_id, chapter_id, scene_number, scene_description, style, aspect_ratio, custom_prompt,
+           script_id, metadata, user_tier, lane, traceparent)
+), known AS (
+    SELECT g.id, a.user_id, g.lane, a.ordinal FROM image_generations g JOIN asked a ON a.id = g.id
+    WHERE g.lane IS NOT NULL AND g.status = 'pending' AND g.user_id = a.user_id AND g.admitted_at IS NULL
+    ORDER BY g.id FOR UPDATE OF g
+), unknown AS (
+    SELECT a.* FROM asked a WHERE NOT EXISTS (SELECT FROM image_generations g WHERE g.id = a.id)
+), turns AS (
+    SELECT t.id, {_TURN.format(row="t")} AS turn
+    FROM (SELECT id, user_id, lane, ordinal FROM known UNION ALL SELECT id, user_id, lane, ordinal FROM unknown) t
+), admitted AS (
+    UPDATE image_generations g SET admitted_at = now(), turn = turns.turn
+    FROM turns JOIN known USING (id) WHERE g.id = turns.id
+    RETURNING g.id
+), created AS (
+    INSERT INTO image_generations (
+        id, user_id, chapter_id, script_id, scene_number, image_type, scene_description, style, aspect_ratio,
+        custom_prompt, user_tier, status, stage, progress, version, attempt, lane, metadata, traceparent,
+        created_at, updated_at, admitted_at, turn, deadline_at)
+    SELECT u.id, u.user_id, u.chapter_id, u.script_id, u.scene_number, 'scene', u.scene_description, u.style,
+        u.aspect_ratio, u.custom_prompt, u.user_tier, 'pending', 'queued', 0, 1, 1, u.lane, u.metadata, u.traceparent,
+        now(), now(), now(), turns.turn, now() + make_interval(secs => $15)
+    FROM unknown u JOIN turns USING (id) ORDER BY u.id
+    ON CONFLICT (id) DO NOTHING
+    RETURNING *
+), told AS ({tell_status("consumer", "created")}), {WOKEN}
+SELECT (SELECT count(*) FROM admitted) AS known, (SELECT count(*) FROM created) AS created, {READ_WOKEN}
+"""
+
+
+async def admit(database: Database, asked: Sequence[Asked], *, deadline: float) -> Admitted:
+    """Admit all of `asked` in one statement; an event read again changes nothing.
+
+    `deadline`: seconds a request made here may take in all. Raises `Unavailable`.
+    """
+    first = {one.data.record_id: one for one in reversed(asked)}
+    rows = [
+        (
+            i,
+            one.data.record_id,
+            one.data.user_id,
+            one.data.chapter_id,
+            one.data.scene_number,
+            one.data.scene_description,
+            one.data.style.value,
+            one.data.aspect_ratio,
+            one.data.custom_prompt,
+            one.data.script_id,
+            to_json(one.data.extras()).decode(),
+            one.data.user_tier.value,
+            one.lane.value,
+            one.traceparent,
+        )
+        for i, one in enumerate(one for one in asked if first[one.data.record_id] is one)
+    ]
+    if not rows:
+        return Admitted(0, 0, 0)
+    (row,) = await database.fetch(_ADMIT, *(list(column) for column in zip(*rows, strict=True)), deadline)
+    return Admitted(row.known, row.created, len(asked) - row.known - row.created)
+
+
+_ADMIT_OVERDUE = f"""
+WITH known AS (
+    SELECT g.id, g.user_id, g.lane, row_number() OVER (ORDER BY g.created_at, g.id) AS ordinal FROM (
+        SELECT id, user_id, lane, created_at FROM image_generations
+        WHERE {WAITING} AND status = 'pending' AND admitted_at IS NULL
+            AND created_at < now() - make_interval(secs => $1)
+        ORDER BY id LIMIT 500 FOR UPDATE
+    ) g
+), turns AS (SELECT known.id, {_TURN.format(row="known")} AS turn FROM known)
+UPDATE image_generations g SET admitted_at = now(), turn = turns.turn FROM turns WHERE g.id = turns.id RETURNING g.id
+"""
+
+
+async def admit_overdue(database: Database, *, after: float) -> int:
+    """Admit what has been pending for `after` seconds without an event: one lost with Kafka is a non-event (D2)."""
+    return len(await database.fetch(_ADMIT_OVERDUE, after))
+
+
+_STILL_WAITING = f"""
+SELECT count(*) AS waiting FROM unnest($1::uuid[], $2::int[]) AS a(id, attempt)
+JOIN image_generations g ON g.id = a.id AND g.attempt = a.attempt WHERE {WAITING}
+"""
+
+
+async def still_waiting(database: Database, attempts: Sequence[tuple[UUID, int]]) -> int:
+    """How many of these (record_id, attempt) wait for dispatch under that very number."""
+    (row,) = await database.fetch(_STILL_WAITING, [r for r, _ in attempts], [a for _, a in attempts])
+    return int(row.waiting)

@@ -1,0 +1,84 @@
+"""Dead letters: requests that will not be tried again, with everything a replay needs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from schemas import topics
+from schemas.errors import ErrorClass
+from storage.database import Database
+from storage.fragments import READ_WOKEN, WOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEvent:
+    """An event that was read and cannot be worked on: `poison` or `invalid`. `body` is its own bytes."""
+
+    error_class: ErrorClass
+    code: str
+    message: str
+    topic: str
+    partition: int
+    offset: int
+    key: str | None
+    body: bytes
+    received_at: datetime
+    record_id: UUID | None = None
+    user_id: UUID | None = None
+    chapter_id: UUID | None = None
+
+
+HEADER_TIME = """to_char({time} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+
+_BURY = f"""
+WITH dead AS (
+    SELECT * FROM unnest(
+        $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::text[], $9::bytea[],
+        $10::timestamptz[], $11::uuid[], $12::uuid[], $13::uuid[]
+    ) AS d(error_class, error_code, error_message, topic, origin_topic, origin_partition, origin_offset, key, body,
+           received_at, record_id, user_id, chapter_id)
+), kept AS (
+    INSERT INTO dead_letters (record_id, user_id, chapter_id, error_class, error_code, error_message, topic,
+        origin_topic, origin_partition, origin_offset, body, first_failed_at)
+    SELECT record_id, user_id, chapter_id, error_class, error_code, error_message, topic,
+        origin_topic, origin_partition, origin_offset, body, received_at
+    FROM dead
+    ON CONFLICT (origin_topic, origin_partition, origin_offset) WHERE origin_topic IS NOT NULL DO NOTHING
+    RETURNING origin_topic, origin_partition, origin_offset
+), told AS (
+    INSERT INTO outbox (topic, key, headers, body)
+    SELECT d.topic, d.key, jsonb_strip_nulls(jsonb_build_object(
+            'origin-topic', d.origin_topic, 'origin-partition', d.origin_partition::text,
+            'origin-offset', d.origin_offset::text, 'error-class', d.error_class, 'error-code', d.error_code,
+            'error-message', left(d.error_message, 1024),
+            'first-failed-at', {HEADER_TIME.format(time="d.received_at")},
+            'failed-at', {HEADER_TIME.format(time="now()")})), d.body
+    FROM dead d JOIN kept USING (origin_topic, origin_partition, origin_offset)
+), {WOKEN}
+SELECT count(*) AS kept, {READ_WOKEN} FROM kept
+"""
+
+
+async def bury(database: Database, dead: Sequence[DeadEvent]) -> int:
+    """Keep these events as dead letters and put them on the topic of their class; one read again is kept once."""
+    rows = [
+        (
+            d.error_class.value,
+            d.code,
+            d.message,
+            topics.dead(d.error_class),
+            d.topic,
+            d.partition,
+            d.offset,
+            d.key,
+            d.body,
+            d.received_at,
+            d.record_id,
+            d.user_id,
+            d.chapter_id,
+        )
+        for d in dead
+    ]
+    (row,) = await database.fetch(_BURY, *(list(column) for column in zip(*rows, strict=True)))
+    return int(row.kept)

@@ -1,0 +1,261 @@
+"""Dispatch: due records, in fair order, for free slots (PIPELINE D2 to D5)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import Row
+from uuid_utils.compat import uuid7
+
+from schemas.words import Lane
+from storage.database import Database, Transaction
+from storage.fragments import READ_WOKEN, WOKEN, tell_status
+from storage.tables import WAITING
+
+LANE_WEIGHTS: dict[str, int] = {Lane.INTERACTIVE.value: 8, Lane.STANDARD.value: 3, Lane.BULK.value: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What a draft of the next attempt is made from."""
+
+    record_id: UUID
+    attempt: int
+    image_type: str
+    scene_description: str
+    style: str
+    aspect_ratio: str
+    custom_prompt: str | None
+    user_tier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One attempt as it will be sent; frozen in its row, so that any resume uses the same. `cost` in US dollars."""
+
+    model_id: str
+    prompt: str
+    path: str
+    payload: dict[str, object]
+    cost: float | None
+    webhook_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A worker's fenced right to work on one record, and the attempt it works on."""
+
+    record_id: UUID
+    attempt_id: UUID
+    attempt: int
+    claim_token: UUID
+    model_id: str
+    prompt: str
+    path: str
+    payload: dict[str, object]
+    webhook_token: str | None
+    retry_count: int
+    takeovers: int
+    user_tier: str
+    image_type: str
+    scene_description: str
+    style: str
+    aspect_ratio: str
+    custom_prompt: str | None
+    traceparent: str | None
+    sent: bool
+    outcome: str | None
+    provider_request_id: str | None
+    fetch_url: str | None
+    eta: float | None
+    output_urls: list[str] | None
+    proxy_urls: list[str]
+    # seconds from the claim to the record's deadline
+    seconds_left: float
+
+
+CLAIMED_COLUMNS = """g.id AS record_id, a.id AS attempt_id, a.attempt, g.claim_token, a.model_id, a.prompt, a.path,
+    a.payload, a.webhook_token, g.retry_count, g.takeovers, g.user_tier, g.image_type, g.scene_description, g.style,
+    g.aspect_ratio, g.custom_prompt, g.traceparent, a.sent_at IS NOT NULL AS sent, a.outcome, a.provider_request_id,
+    a.fetch_url, a.eta::float8 AS eta, a.output_urls, a.proxy_urls,
+    extract(epoch FROM g.deadline_at - now())::float8 AS seconds_left"""
+
+
+def claimed(row: Row[Any]) -> Claimed:
+    """The `Claimed` that a row of `CLAIMED_COLUMNS` holds."""
+    values = dict(row._mapping)
+    values.pop("woken", None)
+    values["payload"] = from_json(values["payload"])
+    values["output_urls"] = from_json(values["output_urls"]) if values["output_urls"] else None
+    values["proxy_urls"] = from_json(values["proxy_urls"]) if values["proxy_urls"] else []
+    return Claimed(**values)
+
+
+_FREE_SLOTS = """
+SELECT slot FROM provider_slots WHERE attempt_id IS NULL AND free_at <= now() ORDER BY slot LIMIT $1
+FOR UPDATE SKIP LOCKED
+"""
+
+# one dispatcher decides at a time: the lanes' rows are its lock, and what they keep is the fairness
+_LANES = "SELECT lane, credit, turn FROM lanes ORDER BY lane FOR UPDATE"
+
+_STORING = """
+SELECT count(*) AS storing, (SELECT count(*) FROM provider_slots) AS slots
+FROM image_generations WHERE claim_token IS NOT NULL AND stage = 'storing' AND status = 'in_progress'
+"""
+
+
+def _due(lane: str) -> str:
+    return f"""{lane} AS (
+    SELECT g.id AS record_id, g.attempt, g.image_type, g.scene_description, g.style, g.aspect_ratio, g.custom_prompt,
+        g.user_tier, g.lane, g.turn, g.created_at
+    FROM image_generations g
+    WHERE {WAITING} AND g.lane = '{lane}' AND g.admitted_at IS NOT NULL
+        AND (g.retry_at IS NULL OR g.retry_at <= now()) AND g.deadline_at > now()
+        AND NOT EXISTS (
+            SELECT FROM generation_attempts a WHERE a.record_id = g.id AND a.sent_at IS NOT NULL AND a.outcome IS NULL)
+    ORDER BY g.turn, g.created_at, g.id LIMIT $1 FOR UPDATE OF g SKIP LOCKED)"""
+
+
+_DUE = f"""
+WITH {", ".join(_due(lane) for lane in LANE_WEIGHTS)}
+{" UNION ALL ".join(f"SELECT * FROM {lane}" for lane in LANE_WEIGHTS)}
+ORDER BY lane, turn, created_at, record_id
+"""
+
+# an attempt that was handed back unsent keeps its row: its model, prompt and payload stay as they were frozen
+_CLAIM = f"""
+WITH picked AS (
+    SELECT * FROM unnest($1::uuid[], $2::int[], $3::int[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[],
+        $9::jsonb[], $10::float8[], $11::text[])
+    AS p(record_id, attempt, slot, attempt_id, token, model_id, prompt, path, payload, cost, webhook_token)
+), a AS (
+    INSERT INTO generation_attempts AS t (id, record_id, attempt, pass, worker_id, claim_token, model_id, prompt, path,
+        payload, cost, webhook_token, claimed_at)
+    SELECT p.attempt_id, p.record_id, p.attempt, g.retry_count, $12, p.token, p.model_id, p.prompt, p.path,
+        p.payload, p.cost, p.webhook_token, now()
+    FROM picked p JOIN image_generations g ON g.id = p.record_id
+    ON CONFLICT (record_id, attempt)
+        DO UPDATE SET worker_id = excluded.worker_id, claim_token = excluded.claim_token, claimed_at = now()
+        WHERE t.sent_at IS NULL AND t.outcome IS NULL
+    RETURNING t.*
+), bound AS (
+    UPDATE provider_slots s SET attempt_id = a.id FROM picked p JOIN a USING (record_id) WHERE s.slot = p.slot
+    RETURNING s.slot
+), told_rows AS (
+    UPDATE image_generations g SET status = 'in_progress', stage = 'submitting', progress = 5,
+        version = g.version + 1, claim_token = a.claim_token, worker_id = $12, model_id = a.model_id, retry_at = NULL,
+        deadline_at = CASE WHEN g.first_dispatched_at IS NOT NULL THEN g.deadline_at
+            ELSE now() + make_interval(secs => CASE g.lane WHEN 'bulk' THEN $14 ELSE $13 END) END,
+        first_dispatched_at = coalesce(g.first_dispatched_at, now()), updated_at = now()
+    FROM a WHERE g.id = a.record_id RETURNING g.*
+), kept AS (
+    UPDATE lanes SET credit = k.credit, turn = greatest(lanes.turn, k.turn)
+    FROM unnest($15::text[], $16::int[], $17::bigint[]) AS k(lane, credit, turn) WHERE lanes.lane = k.lane
+), told AS ({tell_status("consumer", "told_rows")}), {WOKEN}
+SELECT {CLAIMED_COLUMNS}, {READ_WOKEN} FROM told_rows g JOIN a ON a.record_id = g.id ORDER BY g.turn, g.id
+"""
+
+
+class Dispatcher:
+    """Claims for one worker. `draft` makes the next attempt of a waiting record; it must be a pure function.
+
+    `run_deadline` and `bulk_deadline`: seconds from the first dispatch in which a record must end.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        draft: Callable[[Waiting], Draft],
+        *,
+        run_deadline: float,
+        bulk_deadline: float,
+    ) -> None:
+        self._database = database
+        self._draft = draft
+        self._run_deadline = run_deadline
+        self._bulk_deadline = bulk_deadline
+
+    async def claim(self, worker_id: UUID, *, limit: int = 50) -> list[Claimed]:
+        """Claim as many due records as there are free slots, `limit` at most. Raises `Unavailable`."""
+
+        async def work(tx: Transaction) -> list[Claimed]:
+            return await self._claim(tx, worker_id, limit)
+
+        return await self._database.run(work)
+
+    async def _claim(self, tx: Transaction, worker_id: UUID, limit: int) -> list[Claimed]:
+        free = await tx.fetch(_FREE_SLOTS, limit)
+        if not free:
+            return []
+        lanes = {row.lane: [row.credit, row.turn] for row in await tx.fetch(_LANES)}
+        (load,) = await tx.fetch(_STORING)
+        if load.storing >= 4 * load.slots:
+            return []
+        picked = _take_turns(await tx.fetch(_DUE, len(free)), lanes, len(free))
+        if not picked:
+            return []
+        rows = []
+        for row, slot in zip(picked, free, strict=False):
+            draft = self._draft(_waiting(row))
+            rows.append(
+                (
+                    row.record_id,
+                    row.attempt,
+                    slot.slot,
+                    uuid7(),
+                    uuid4(),
+                    draft.model_id,
+                    draft.prompt,
+                    draft.path,
+                    to_json(draft.payload).decode(),
+                    draft.cost,
+                    draft.webhook_token,
+                )
+            )
+        made = await tx.fetch(
+            _CLAIM,
+            *(list(column) for column in zip(*rows, strict=True)),
+            worker_id,
+            self._run_deadline,
+            self._bulk_deadline,
+            list(lanes),
+            [credit for credit, _ in lanes.values()],
+            [turn for _, turn in lanes.values()],
+        )
+        return [claimed(row) for row in made]
+
+
+def _waiting(row: Row[Any]) -> Waiting:
+    return Waiting(
+        record_id=row.record_id,
+        attempt=row.attempt,
+        image_type=row.image_type,
+        scene_description=row.scene_description,
+        style=row.style,
+        aspect_ratio=row.aspect_ratio,
+        custom_prompt=row.custom_prompt,
+        user_tier=row.user_tier,
+    )
+
+
+def _take_turns(due: Sequence[Row[Any]], lanes: dict[str, list[int]], count: int) -> list[Row[Any]]:
+    """Pick `count` of `due` by the lanes' weights, smoothly; `lanes` (credit, turn) is brought up to date.
+
+    Each pick gives every lane that has work its weight, takes from the richest, and charges it what was given: over
+    any stretch each lane gets its share, and an empty lane's share goes to the others.
+    """
+    queues = {lane: [row for row in due if row.lane == lane][::-1] for lane in lanes}
+    picked: list[Row[Any]] = []
+    while len(picked) < count and any(queues.values()):
+        working = [lane for lane in lanes if queues[lane]]
+        for lane in working:
+            lanes[lane][0] += LANE_WEIGHTS[lane]
+        richest = max(working, key=lambda lane: (lanes[lane][0], LANE_WEIGHTS[lane]))
+        lanes[richest][0] -= sum(LANE_WEIGHTS[lane] for lane in working)
+        row = queues[richest].pop()
+        lanes[richest][1] = max(lanes[richest][1], row.turn)
+        picked.append(row)
+    return picked
