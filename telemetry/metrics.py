@@ -124,16 +124,16 @@ class Metrics:
         # labels() takes a lock and checks names: a child is looked up there once
         self._children: dict[tuple[Any, ...], Any] = {}
 
-    def counter(self, name: CounterName, **labels: str) -> Counter:
+    def counter(self, name: CounterName, /, **labels: str) -> Counter:
         return self._child(self._counters, name, labels)  # type: ignore[no-any-return]
 
-    def gauge(self, name: GaugeName, **labels: str) -> Gauge:
+    def gauge(self, name: GaugeName, /, **labels: str) -> Gauge:
         return self._child(self._gauges, name, labels)  # type: ignore[no-any-return]
 
-    def histogram(self, name: HistogramName, **labels: str) -> Histogram:
+    def histogram(self, name: HistogramName, /, **labels: str) -> Histogram:
         return self._child(self._histograms, name, labels)  # type: ignore[no-any-return]
 
-    def value(self, name: CounterName | GaugeName, **labels: str) -> float:
+    def value(self, name: CounterName | GaugeName, /, **labels: str) -> float:
         """What a counter or gauge shows now; for tests and health."""
         family = self._counters if name in self._counters else self._gauges
         return float(self._child(family, name, labels)._value.get())
@@ -161,15 +161,15 @@ def of_process() -> Metrics:
     return Metrics()
 
 
-def count(name: CounterName, amount: float = 1.0, **labels: str) -> None:
+def count(name: CounterName, amount: float = 1.0, /, **labels: str) -> None:
     of_process().counter(name, **labels).inc(amount)
 
 
-def gauge(name: GaugeName, value: float, **labels: str) -> None:
+def gauge(name: GaugeName, value: float, /, **labels: str) -> None:
     of_process().gauge(name, **labels).set(value)
 
 
-def observe(name: HistogramName, value: float, **labels: str) -> None:
+def observe(name: HistogramName, value: float, /, **labels: str) -> None:
     of_process().histogram(name, **labels).observe(value)
 
 

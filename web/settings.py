@@ -1,0 +1,95 @@
+"""Addresses, tokens and origins: what the HTTP processes (and who signs picture addresses) must agree on."""
+
+import hmac
+from functools import cached_property
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class WebSettings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="SCENEWIRE_", extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    api_url: str = Field(default="http://127.0.0.1:8700", description="how browsers reach the producer")
+    push_url: str = Field(default="http://127.0.0.1:8701", description="how browsers reach the notifier")
+    jwt_secret: SecretStr | None = Field(
+        default=None, description="the HS256 secret that bearer tokens are signed with; 32 bytes or more"
+    )
+    jwks_url: str | None = Field(
+        default=None, description="where the keys of RS256, ES256 and EdDSA tokens are published; not used yet"
+    )
+    jwt_audience: str | None = Field(default=None, description="the `aud` that tokens must name; unset: any")
+    signing_secret: SecretStr | None = Field(
+        default=None,
+        description="signs picture addresses, cursors and share tokens; a comma-separated list rotates: the first "
+        "signs, all are accepted; unset: derived from the JWT secret",
+    )
+    allowed_origins: str | None = Field(
+        default=None,
+        description="origins whose pages may call and open sockets, separated by commas, or `*`; "
+        "unset: those of the API and push URLs",
+    )
+
+    @field_validator("api_url", "push_url")
+    @classmethod
+    def _absolute(cls, url: str) -> str:
+        origin_of(url)
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _can_verify(self) -> Self:
+        if self.jwt_secret is None:
+            if self.jwks_url is not None:
+                raise ValueError(
+                    "SCENEWIRE_JWKS_URL alone is not supported yet: set SCENEWIRE_JWT_SECRET (HS256 tokens) as well"
+                )
+            raise ValueError("SCENEWIRE_JWT_SECRET is required: the HS256 secret that bearer tokens are signed with")
+        if not self.signing_secrets:
+            raise ValueError("SCENEWIRE_SIGNING_SECRET is set but names no secret")
+        return self
+
+    @cached_property
+    def signing_secrets(self) -> tuple[bytes, ...]:
+        """The first one signs, all of them verify."""
+        if self.signing_secret is not None:
+            listed = self.signing_secret.get_secret_value().split(",")
+            return tuple(one.strip().encode() for one in listed if one.strip())
+        assert self.jwt_secret is not None
+        return (hmac.digest(self.jwt_secret.get_secret_value().encode(), b"scenewire signing v1", "sha256"),)
+
+    @cached_property
+    def origins(self) -> frozenset[str]:
+        """Allowed origins as browsers write them; `*` allows all."""
+        if self.allowed_origins is None:
+            return frozenset({origin_of(self.api_url), origin_of(self.push_url)})
+        listed = (one.strip() for one in self.allowed_origins.split(","))
+        return frozenset(one if one == "*" else origin_of(one) for one in listed if one)
+
+    def allows(self, origin: str | None) -> bool:
+        """Whether a request or socket with this `Origin` header is welcome; none sent is."""
+        return origin is None or "*" in self.origins or origin in self.origins
+
+    def secrets(self) -> list[str]:
+        """The values that must never be shown, for `telemetry.logs.configure`."""
+        assert self.jwt_secret is not None
+        own = [self.jwt_secret.get_secret_value()]
+        if self.signing_secret is not None:
+            own += [secret.decode() for secret in self.signing_secrets]
+        return own
+
+
+def origin_of(url: str) -> str:
+    """`scheme://host[:port]` in the form of an `Origin` header. Raises ValueError for anything not http or https."""
+    parts = urlsplit(url.strip())
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError("must be an absolute http or https URL, such as https://api.example.com")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if parts.port is None or parts.port == _DEFAULT_PORTS[parts.scheme]:
+        return f"{parts.scheme}://{host}"
+    return f"{parts.scheme}://{host}:{parts.port}"
