@@ -81,9 +81,13 @@ def problem(
     return Response(json.dumps(content), status, headers, MEDIA_TYPE)
 
 
-def invalid(field: str, message: str) -> Refused:
+def field(name: str, message: str) -> FieldError:
+    return FieldError(field=name, message=message)
+
+
+def invalid(name: str, message: str) -> Refused:
     """422 for one field."""
-    return invalid_fields([FieldError(field=field, message=message)])
+    return invalid_fields([field(name, message)])
 
 
 def invalid_fields(errors: Sequence[FieldError]) -> Refused:
@@ -98,7 +102,7 @@ def invalid_fields(errors: Sequence[FieldError]) -> Refused:
 def invalid_model(error: ValidationError) -> Refused:
     """422 from a model's verdict on a body; no input is quoted."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
-    return invalid_fields([FieldError(field=_field(fault["loc"]), message=_message(fault)) for fault in faults])
+    return invalid_fields([field(_field(fault["loc"]), _message(fault)) for fault in faults])
 
 
 def _field(location: tuple[int | str, ...]) -> str:
@@ -148,7 +152,7 @@ def handlers(away: Sequence[type[Exception]] = ()) -> dict[Any, Handler]:
     """Exception handlers for Starlette. What `away` names is 503: it says nothing about the request."""
 
     async def on_away(request: Request, error: Exception) -> Response:
-        log.warning("unavailable", error=type(error).__name__, detail=str(error))
+        log.warning("unavailable", cause=type(error).__name__, detail=str(error))
         return unavailable()
 
     return {

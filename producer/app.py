@@ -1,0 +1,49 @@
+"""The composition root of the accepting process."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from time import time
+
+from starlette.applications import Starlette
+
+from producer.requests import Requests
+from producer.routes import OPERATIONS, SceneImages
+from producer.settings import ProducerSettings
+from storage.accepting import Acceptor
+from storage.database import Database, Unavailable
+from web.application import application
+from web.auth import Verifier
+from web.health import Health
+
+TITLE = "Scenewire: requests"
+
+
+def build(settings: ProducerSettings, *, clock: Callable[[], float] = time) -> Starlette:
+    """The ASGI application. Its lifespan opens and closes the pool; Postgres may be away meanwhile.
+
+    `clock` tells the time (seconds since 1970) that tokens are judged by.
+    """
+    database = Database(settings, application="scenewire-producer")
+    health = Health()
+    health.depends_on("postgres", database.ping)
+    requests = Requests(settings, Acceptor(database, deadline=settings.deadline))
+    scene_images = SceneImages(requests, Verifier(settings, clock=clock), retry_after=settings.retry_after)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await database.open()
+        try:
+            yield
+        finally:
+            await database.close()
+
+    return application(
+        TITLE,
+        settings=settings,
+        health=health,
+        routes=scene_images.routes(),
+        operations=OPERATIONS,
+        server_url=settings.api_url,
+        away=(Unavailable,),
+        lifespan=lifespan,
+    )
