@@ -229,7 +229,7 @@ Index(
 provider_slots = Table(
     "provider_slots",
     metadata,
-    Column("slot", Integer, primary_key=True),
+    Column("slot", Integer, primary_key=True, autoincrement=False),
     # the attempt holding it: claimed or sent, without outcome or output URLs
     Column("attempt_id", Uuid, ForeignKey("generation_attempts.id", ondelete="SET NULL"), unique=True),
     # a slot rests after a rate limit
