@@ -1,5 +1,7 @@
 """What the relay reads from the environment."""
 
+from urllib.parse import urlsplit
+
 from pydantic import Field
 
 from messaging.settings import KafkaSettings
@@ -17,6 +19,15 @@ class RelaySettings(DatabaseSettings, KafkaSettings, TelemetrySettings):
     relay_backoff: float = Field(
         default=2.0, gt=0, description="most seconds the relay rests after Kafka or Postgres failed it"
     )
-    relay_grace: float = Field(
-        default=3.0, gt=0, description="seconds the relay may finish its step in when it is stopped"
+    relay_grace: float = Field(default=2.0, ge=0, description="seconds a stopping relay has to finish its step")
+    relay_stop_within: float = Field(
+        default=8.0, gt=0, description="seconds after which a stopping relay leaves, whatever still hangs"
     )
+
+    def secrets(self) -> list[str]:
+        """What must never be logged."""
+        return [
+            secret
+            for secret in (urlsplit(self.database_url).password, self.kafka_password.get_secret_value())
+            if secret
+        ]

@@ -1,0 +1,171 @@
+"""Sends batches: all or an exception, and after an exception a new producer.
+
+Why so strict: with idempotence aiokafka (0.14) never gives a batch up. With Kafka gone `send` and `stop` wait for ever
+(aio-libs/aiokafka#1101), and a producer left alone may write its old batches minutes later.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    InvalidTopicError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
+)
+
+from messaging.names import client_options, real_topic
+from messaging.settings import KafkaSettings
+
+log = structlog.get_logger()
+
+_LARGEST_MESSAGE_BYTES = 4 * 1024 * 1024
+_BATCH_BYTES = 256 * 1024
+"""Of one partition: far below a broker's default limit of 1 MiB, which refuses a batch as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One event to send; `topic` is logical."""
+
+    topic: str
+    key: str | None
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class SendFailed(Exception):
+    """Kafka did not take the batch, or did not say so in time: any part of it may have been written."""
+
+
+class MissingTopic(Exception):
+    """The topic does not exist; nothing was sent. `python -m messaging.provision` creates it."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"the topic {topic} does not exist: run `python -m messaging.provision`")
+        self.topic = topic
+
+
+class Refused(Exception):
+    """Kafka will never take a message of this batch (too large, or an impossible topic); others may be written."""
+
+
+class Sender:
+    """An idempotent producer, made when needed, thrown away after any failure."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._timeout = settings.kafka_send_timeout
+        self._producer: AIOKafkaProducer | None = None
+        self._known: set[str] = set()
+
+    @property
+    def connected(self) -> bool:
+        return self._producer is not None
+
+    async def start(self) -> None:
+        """Connect; does nothing when connected. Raises `SendFailed`."""
+        if self._producer is not None:
+            return
+        producer = AIOKafkaProducer(
+            **client_options(self._settings),
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=_BATCH_BYTES,
+            max_request_size=_LARGEST_MESSAGE_BYTES,
+            request_timeout_ms=round(self._timeout * 1000),
+        )
+        self._producer, self._known = producer, set()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await producer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self.discard()
+            raise SendFailed(f"Kafka is not reachable: {type(error).__name__}") from error
+        except BaseException:
+            await self.discard()
+            raise
+
+    async def send(self, batch: Sequence[Outgoing]) -> None:
+        """Send all of `batch`, in order per key, and return when Kafka has it on record.
+
+        Raises `MissingTopic` (before anything is sent), `Refused`, `SendFailed`; after the last two, and when
+        cancelled, the producer is gone and the next `send` makes a new one.
+        """
+        await self.start()
+        try:
+            # one limit for the step: a limit around each send costs two thirds of the throughput (measured)
+            async with asyncio.timeout(self._timeout):
+                await self._know({row.topic for row in batch})
+                await self._send(batch)
+        except MissingTopic:
+            # nothing was sent: the producer is as good as it was
+            raise
+        except (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTopicError) as error:
+            await self.discard()
+            raise Refused(f"Kafka refuses the message: {type(error).__name__}") from error
+        except UnknownTopicOrPartitionError as error:
+            await self.discard()
+            raise SendFailed("a topic has vanished") from error
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self.discard()
+            raise SendFailed(f"Kafka did not take the batch: {type(error).__name__}") from error
+        except BaseException:
+            await self.discard()
+            raise
+
+    async def _know(self, topics: set[str]) -> None:
+        """`producer.send` would wait its whole time limit for a topic that is not there: ask first."""
+        producer = self._producer
+        assert producer is not None
+        for topic in sorted(topics - self._known):
+            real = real_topic(self._settings, topic)
+            updated = await producer.client.add_topic(real)
+            if producer.client.cluster.partitions_for_topic(real) is None:
+                # the first answer may belong to a question asked before the topic was added
+                updated = await producer.client.force_metadata_update()
+            if not updated:
+                raise SendFailed("Kafka does not answer")
+            if producer.client.cluster.partitions_for_topic(real) is None:
+                raise MissingTopic(topic)
+            self._known.add(topic)
+
+    async def _send(self, batch: Sequence[Outgoing]) -> None:
+        producer = self._producer
+        assert producer is not None
+        pending = []
+        for row in batch:
+            future = await producer.send(
+                real_topic(self._settings, row.topic),
+                value=row.body,
+                key=None if row.key is None else row.key.encode(),
+                headers=[(name, value.encode()) for name, value in row.headers.items()],
+            )
+            pending.append(future)
+        results = await asyncio.gather(*pending, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def discard(self, timeout: float = 2.0) -> None:
+        """Throw the producer away within `timeout` s, with Kafka there or gone; what was not acked may be lost."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        # stop() alone waits for Kafka; with its sending task ended and its batches failed it has nothing to wait for
+        producer._message_accumulator.fail_all(KafkaError("the producer was thrown away"))
+        if producer._sender.sender_task is not None:
+            producer._sender.sender_task.cancel()
+        try:
+            async with asyncio.timeout(timeout):
+                await producer.stop()
+        except TimeoutError:
+            log.warning("kafka_producer_abandoned")
+        except (KafkaError, OSError, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()) and task.cancelling():
+                raise
