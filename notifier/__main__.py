@@ -1,0 +1,51 @@
+"""`python -m notifier`: pushes statuses and serves pictures."""
+
+import asyncio
+import sys
+
+from notifier.app import build
+from notifier.protocol import PushProtocol
+from notifier.settings import Settings
+from telemetry import logs, traces
+from telemetry.settings import load
+from web import serving
+
+
+def main() -> int:
+    arguments = serving.parser(
+        "notifier", "Pushes statuses over WebSockets and polls, and serves the pictures and the studio.", port=8701
+    ).parse_args()
+    settings = load(Settings)
+    logs.configure(settings, service="notifier", secrets=settings.secrets_to_hide())
+    traces.configure("notifier")
+
+    async def push(stop: asyncio.Event) -> None:
+        bound = serving.bind(arguments.host, arguments.port)
+        notifier = build(settings)
+        drained = asyncio.Event()
+
+        async def drain() -> None:
+            await stop.wait()
+            await notifier.drain()
+            drained.set()
+
+        draining = asyncio.create_task(drain())
+        try:
+            await serving.serve(
+                notifier,
+                bound,
+                drained,
+                grace=settings.drain_window,
+                ws=PushProtocol,
+                ws_max_size=settings.socket_message_bytes,
+                ws_ping_interval=settings.ping_interval,
+                ws_ping_timeout=settings.ping_timeout,
+            )
+        finally:
+            draining.cancel()
+
+    return serving.run(push, stop_within=settings.stop_timeout)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

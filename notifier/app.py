@@ -1,0 +1,149 @@
+"""The composition root of the pushing process."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from media.store import Media, MediaUnavailable
+from messaging.tail import Tail
+from notifier import studio
+from notifier.connections import Connections
+from notifier.cursors import Cursors
+from notifier.handlers import StatusEvents
+from notifier.hub import Hub
+from notifier.operations import OPERATIONS
+from notifier.outlet import Stalls
+from notifier.pictures import Pictures
+from notifier.polls import Polls
+from notifier.routes import Statuses
+from notifier.settings import Settings
+from notifier.snapshots import Snapshots
+from notifier.sockets import Sockets
+from schemas import topics
+from storage.database import Database, Unavailable
+from storage.reading import Reader
+from telemetry import metrics
+from web.application import application
+from web.auth import Verifier
+from web.health import Health, Pulse
+
+log = structlog.get_logger()
+
+TITLE = "Scenewire: statuses and pictures"
+_BEAT_EVERY = 1.0
+_STALLED_AFTER = 10.0
+_HEARD_SLACK = 5.0
+
+
+class Notifier:
+    """The ASGI application, and how to send everybody away before it stops."""
+
+    def __init__(
+        self, http: Starlette, sockets: ASGIApp, connections: Connections, polls: Polls, events: StatusEvents
+    ) -> None:
+        self._http = http
+        self._sockets = sockets
+        self.connections = connections
+        self.polls = polls
+        self.events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            # past the HTTP middlewares: they have nothing to say to a socket
+            await self._sockets(scope, receive, send)
+        else:
+            await self._http(scope, receive, send)
+
+    async def drain(self) -> None:
+        """Answer the held polls, send the sockets away; new ones are sent away at once."""
+        self.polls.drain()
+        await self.connections.drain()
+
+
+def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Notifier:
+    """The ASGI application; serve it with `ws=notifier.protocol.PushProtocol`.
+
+    Its lifespan follows the log of status events and closes what it opened. Kafka and Postgres may be away meanwhile.
+    `clock` tells the time (seconds since 1970) that tokens are judged by.
+    """
+    database = Database(settings, application="scenewire-notifier")
+    media = Media(settings)
+    reader = Reader(database)
+    verifier = Verifier(settings, clock=clock)
+    cursors = Cursors(settings.signing_secrets)
+    hub = Hub()
+    snapshots = Snapshots(reader, hub, cursors)
+    polls = Polls(hub, limit=settings.long_polls)
+    stalls = Stalls(settings.stall_timeout, clock=time.monotonic)
+    connections = Connections(
+        hub=hub, snapshots=snapshots, verifier=verifier, stalls=stalls, settings=settings, clock=clock
+    )
+    tail = Tail(settings, topics.STATUS)
+    # a quiet log is asked whether it is really quiet every `kafka_stall` seconds
+    heard_within = settings.kafka_stall + settings.kafka_send_timeout + _HEARD_SLACK
+    events = StatusEvents(tail, hub, cursors, heard_within=heard_within)
+    health = Health()
+    health.depends_on("postgres", database.ping)
+    health.depends_on("kafka", events.healthy)
+    health.depends_on("pictures", media.healthy)
+    statuses = Statuses(
+        reader=reader, snapshots=snapshots, cursors=cursors, hub=hub, polls=polls, verifier=verifier, clock=clock
+    )
+    pictures = Pictures(
+        reader=reader, media=media, verifier=verifier, secrets=settings.signing_secrets, push_url=settings.push_url
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await database.open()
+        tasks = [
+            asyncio.create_task(_follow(events), name="status events"),
+            asyncio.create_task(stalls.run(), name="stalls"),
+            asyncio.create_task(
+                _beat(connections, health.watch("sockets", within=_STALLED_AFTER)), name="signs of life"
+            ),
+        ]
+        try:
+            yield
+        finally:
+            health.stopping()
+            await tail.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await database.close()
+
+    http = application(
+        TITLE,
+        settings=settings,
+        health=health,
+        routes=[*statuses.routes(), *pictures.routes(), *studio.routes(settings)],
+        operations=OPERATIONS,
+        server_url=settings.push_url,
+        away=(Unavailable, MediaUnavailable),
+        lifespan=lifespan,
+    )
+    return Notifier(http, Sockets(connections, settings), connections, polls, events)
+
+
+async def _follow(events: StatusEvents) -> None:
+    while True:
+        try:
+            await events.follow()
+            return
+        except Exception:
+            # a bug of ours must not leave every socket silent
+            log.exception("status_events_interrupted")
+            await asyncio.sleep(_BEAT_EVERY)
+
+
+async def _beat(connections: Connections, pulse: Pulse) -> None:
+    while True:
+        pulse.beat()
+        metrics.gauge("subscriptions", connections.subscriptions)
+        await asyncio.sleep(_BEAT_EVERY)

@@ -1,0 +1,79 @@
+"""One status event as the hub hands it on: parsed once, framed once, whatever the number of its subscribers."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from json import JSONDecoder
+from json.decoder import WHITESPACE  # type: ignore[attr-defined]
+from uuid import UUID
+
+from notifier.frames import text_frame
+from notifier.scopes import Key, chapter_key, mine_key, place_of, record_key
+from schemas.events import StatusEvent
+
+_DECODER = JSONDecoder()
+
+
+class Unreadable(Exception):
+    """The bytes are no status event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`image` is the ImageStatus as the event carried it, `frame` the finished WebSocket frame around it."""
+
+    record_id: UUID
+    version: int
+    place: str | None
+    scene_number: int | None
+    created_at: datetime | None
+    terminal: bool
+    told_at: datetime | None
+    keys: tuple[Key, ...]
+    image: str
+    frame: bytes
+
+
+def read(value: bytes, cursor: str) -> Event:
+    """`cursor` is the position after the event. Raises `Unreadable`."""
+    try:
+        text = value.decode()
+        told = StatusEvent.model_validate_json(text)
+        image = _raw_data(text)
+    except ValueError as error:
+        # a validation error's own text quotes the input
+        raise Unreadable(type(error).__name__) from None
+    data = told.data
+    keys: list[Key] = []
+    if data.user_id is not None:
+        keys = [record_key(data.user_id, data.record_id), mine_key(data.user_id)]
+        if data.chapter_id is not None:
+            keys.append(chapter_key(data.user_id, data.chapter_id))
+    return Event(
+        record_id=data.record_id,
+        version=data.version,
+        place=place_of(data.image_type, data.chapter_id, data.scene_number),
+        scene_number=data.scene_number,
+        created_at=data.created_at,
+        terminal=data.status.terminal,
+        told_at=told.time,
+        keys=tuple(keys),
+        image=image,
+        frame=text_frame(f'{{"type":"status","image":{image},"cursor":"{cursor}"}}'),
+    )
+
+
+def _raw_data(text: str) -> str:
+    """The text of the member `data` of an object that is known to be valid JSON: sent on without encoding it again."""
+    at = text.index("{") + 1
+    while True:
+        name, at = _DECODER.raw_decode(text, _skip(text, at))
+        start = _skip(text, _skip(text, at) + 1)
+        _, at = _DECODER.raw_decode(text, start)
+        if name == "data":
+            return text[start:at]
+        at = _skip(text, at) + 1
+
+
+def _skip(text: str, at: int) -> int:
+    found = WHITESPACE.match(text, at)
+    return int(found.end())

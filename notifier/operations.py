@@ -1,0 +1,82 @@
+"""What `/openapi.json` says of this process."""
+
+from notifier.pictures import FILE, OWN_FILE
+from notifier.routes import CHAPTER_IMAGES, RECORD, SCENE_STATUS
+from schemas.statuses import ChapterImages, ImageStatus, SceneStatus
+from web.openapi import CHAPTER_ID, RECORD_ID, SCENE_NUMBER, Answer, Operation, Parameter
+
+_IF_NONE_MATCH = Parameter("If-None-Match", "header", "the ETag of the answer you have")
+_PREFER = Parameter(
+    "Prefer",
+    "header",
+    "`wait=N`: hold the answer for up to N seconds (60 at most) until there is news",
+    {"type": "string", "examples": ["wait=25"]},
+)
+_HEADERS = {
+    "ETag": "weak while the record waits",
+    "Preference-Applied": "`wait=N`, where the answer could be held",
+}
+_NOT_MODIFIED = Answer("nothing new", headers=_HEADERS)
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "get",
+        SCENE_STATUS,
+        "getSceneImageStatus",
+        "The status of a scene's newest request, and the picture to show meanwhile",
+        {200: Answer("the status", SceneStatus, headers=_HEADERS), 304: _NOT_MODIFIED},
+        description=(
+            "With `Prefer: wait=N` the answer is held until the ETag differs from If-None-Match or, without that "
+            "header, until the newest request has ended."
+        ),
+        parameters=(CHAPTER_ID, SCENE_NUMBER, _IF_NONE_MATCH, _PREFER),
+        problems=(401, 404, 422, 503),
+    ),
+    Operation(
+        "get",
+        CHAPTER_IMAGES,
+        "getChapterImages",
+        "The newest and the shown image of each scene of a chapter",
+        {200: Answer("the images", ChapterImages, headers=_HEADERS), 304: _NOT_MODIFIED},
+        description="With `Prefer: wait=N` and a cursor the answer is held until there is something newer than it.",
+        parameters=(
+            CHAPTER_ID,
+            Parameter("cursor", "query", "opaque; of an earlier answer or frame", {"type": "string"}),
+            _IF_NONE_MATCH,
+            _PREFER,
+        ),
+        problems=(401, 422, 503),
+    ),
+    Operation(
+        "get",
+        RECORD,
+        "getImage",
+        "The status of one image generation",
+        {200: Answer("the status", ImageStatus, headers=_HEADERS), 304: _NOT_MODIFIED},
+        parameters=(RECORD_ID, _IF_NONE_MATCH, _PREFER),
+        problems=(401, 404, 422, 503),
+    ),
+    Operation(
+        "get",
+        FILE,
+        "getPicture",
+        "A stored picture, by its signed address",
+        {200: Answer("the bytes as the provider gave them", media_type="image/*"), 304: _NOT_MODIFIED},
+        description="`name` is a signature and the extension, as in `image_url`: who has the address may see it.",
+        parameters=(
+            RECORD_ID,
+            Parameter("name", "path", "the last part of `image_url`", {"type": "string"}, required=True),
+        ),
+        problems=(404, 503),
+        bearer=False,
+    ),
+    Operation(
+        "get",
+        OWN_FILE,
+        "getOwnPicture",
+        "To the address of one's own picture",
+        {307: Answer("the picture's address", headers={"Location": "the signed address"})},
+        parameters=(RECORD_ID,),
+        problems=(401, 404, 422, 503),
+    ),
+)

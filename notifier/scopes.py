@@ -1,0 +1,73 @@
+"""What can be watched, and what all who watch the same have in common: whether its latest images are all terminal."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+from uuid import UUID
+
+Key = tuple[str, UUID, UUID | None]
+"""A scope and its owner: what is subscribed to, and under what an event is looked up."""
+
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+
+def record_key(user_id: UUID, record_id: UUID) -> Key:
+    return ("record", user_id, record_id)
+
+
+def mine_key(user_id: UUID) -> Key:
+    return ("mine", user_id, None)
+
+
+def chapter_key(user_id: UUID, chapter_id: UUID) -> Key:
+    return ("chapter", user_id, chapter_id)
+
+
+def place_of(image_type: str, chapter_id: UUID | None, scene_number: int | None) -> str | None:
+    """Where an image belongs: the same text that `storage.reading` gives."""
+    if image_type != "scene" or chapter_id is None or scene_number is None:
+        return None
+    return f"{chapter_id}/{scene_number}"
+
+
+class Known(NamedTuple):
+    """The newest that is known of a place. Ordered like requests: by time, then by id."""
+
+    created_at: datetime
+    record_id: UUID
+    version: int
+    terminal: bool
+
+
+class Latest:
+    """`latest` of each place of one scope, as far as it was told."""
+
+    __slots__ = ("_open", "_places", "loaded")
+
+    def __init__(self) -> None:
+        self._places: dict[str, Known] = {}
+        self._open = 0
+        self.loaded = False
+        """Whether a snapshot was read: before that the scope may hold more than is known here."""
+
+    @property
+    def finished(self) -> bool:
+        """It holds at least one image, and all of its latest are terminal."""
+        return self.loaded and self._open == 0 and bool(self._places)
+
+    def learn(
+        self, place: str | None, record_id: UUID, version: int, created_at: datetime | None, terminal: bool
+    ) -> None:
+        """Take one image in, unless it is older than what is known."""
+        spot = place or str(record_id)
+        told = Known(created_at or _EARLIEST, record_id, version, terminal)
+        known = self._places.get(spot)
+        if known is not None:
+            if told[:2] < known[:2] or (told[:2] == known[:2] and version < known.version):
+                return
+            self._open -= not known.terminal
+        self._places[spot] = told
+        self._open += not terminal
+
+    def __iter__(self) -> Iterator[Known]:
+        return iter(self._places.values())

@@ -1,0 +1,57 @@
+"""What may be chosen about pushing. All periods are seconds."""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from media.settings import MediaSettings
+from messaging.settings import KafkaSettings
+from storage.settings import DatabaseSettings
+from telemetry.settings import TelemetrySettings
+from web.settings import WebSettings
+
+
+class PushSettings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="SCENEWIRE_", extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    ping_interval: float = Field(
+        default=15.0, gt=0, description="seconds between pings to a socket, by protocol and as a frame"
+    )
+    ping_timeout: float = Field(default=8.0, gt=0, description="seconds a peer may take to answer a protocol ping")
+    auth_timeout: float = Field(default=10.0, gt=0, description="seconds a socket may stay open without a token")
+    stall_timeout: float = Field(
+        default=4.0, gt=0, description="seconds a socket's bytes may wait without progress before it is aborted"
+    )
+    socket_message_bytes: int = Field(
+        default=32 * 1024, ge=1024, description="largest message a client may send on a socket"
+    )
+    socket_message_rate: float = Field(
+        default=20.0, gt=0, description="messages a second a client may send on a socket"
+    )
+    socket_message_burst: int = Field(default=300, ge=1, description="messages a client may send at once on a socket")
+    socket_subscriptions: int = Field(default=200, ge=1, description="subscriptions one socket may hold")
+    sockets_per_user: int = Field(default=10_000, ge=1, description="sockets one user may hold open at one notifier")
+    long_polls: int = Field(default=5_000, ge=1, description="polls one notifier holds at a time; past it 503")
+    drain_window: float = Field(
+        default=2.0, ge=0, description="seconds within which clients are told to come back after a restart, spread out"
+    )
+    stop_timeout: float = Field(default=5.0, gt=0, description="seconds the notifier may take to stop")
+    studio_chapter_id: str | None = Field(default=None, description="the chapter that the studio page opens with")
+    studio_token: SecretStr | None = Field(
+        default=None,
+        description="given to whoever opens the studio page, which otherwise asks for one: for one machine only",
+    )
+
+
+class Settings(PushSettings, DatabaseSettings, KafkaSettings, MediaSettings, WebSettings, TelemetrySettings):
+    """All that the notifier reads from its environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SCENEWIRE_", extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    def secrets_to_hide(self) -> list[str]:
+        """The values that must never be shown in a log."""
+        token = self.studio_token
+        return [*self.secrets(), *([token.get_secret_value()] if token is not None else [])]

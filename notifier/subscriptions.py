@@ -1,0 +1,140 @@
+"""The subscriptions of one socket: which snapshot is still being read, and what was seen of each record."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from pydantic_core import to_json
+
+from notifier.events import Event
+from notifier.frames import frame_of, snapshot_frame
+from notifier.scopes import Key
+from notifier.snapshots import Snapshot
+from schemas.frames import End
+from storage.reading import Image
+
+
+class Subscription:
+    """One `subscribe`. While its snapshot is read, `held` keeps the newest event of each record that matches it."""
+
+    __slots__ = ("cursor_due", "held", "id", "key", "quoted")
+
+    def __init__(self, subscription_id: str, key: Key) -> None:
+        self.id = subscription_id
+        self.key = key
+        self.quoted = to_json(subscription_id).decode()
+        self.held: dict[UUID, Event] | None = {}
+        self.cursor_due = False
+
+    @property
+    def end_frame(self) -> bytes:
+        return frame_of(End(id=self.id))
+
+
+class Subscriptions:
+    def __init__(self) -> None:
+        self._by_id: dict[str, Subscription] = {}
+        self._by_key: dict[Key, dict[str, Subscription]] = {}
+        self._seen: dict[UUID, int] = {}
+        self._loading = 0
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def add(self, subscription: Subscription) -> bool:
+        """Whether it is the first of its key."""
+        self._by_id[subscription.id] = subscription
+        self._loading += 1
+        alike = self._by_key.setdefault(subscription.key, {})
+        alike[subscription.id] = subscription
+        return len(alike) == 1
+
+    def remove(self, subscription_id: str) -> Key | None:
+        """The key that nothing is subscribed to any more."""
+        subscription = self._by_id.pop(subscription_id, None)
+        if subscription is None:
+            return None
+        if subscription.held is not None:
+            self._loading -= 1
+        alike = self._by_key[subscription.key]
+        del alike[subscription_id]
+        if alike:
+            return None
+        del self._by_key[subscription.key]
+        if not self._by_id:
+            self._seen = {}
+        return subscription.key
+
+    def holds(self, subscription: Subscription) -> bool:
+        """Whether it is still there: a client may unsubscribe, or reuse its id, while the snapshot is read."""
+        return self._by_id.get(subscription.id) is subscription
+
+    def keys(self) -> Iterable[Key]:
+        return self._by_key.keys()
+
+    def live(self, key: Key) -> list[Subscription]:
+        """Those of a key that have their snapshot."""
+        return [one for one in self._by_key.get(key, {}).values() if one.held is None]
+
+    def take(self, event: Event) -> bool:
+        """Whether the event is to be sent now; else it was seen, or waits for a snapshot."""
+        seen = self._seen.get(event.record_id)
+        if seen is not None and event.version <= seen:
+            if self._loading:
+                self._hold(event)
+            return False
+        if self._loading and not self._hold(event):
+            return False
+        self._seen[event.record_id] = event.version
+        return True
+
+    def _hold(self, event: Event) -> bool:
+        """Keep it for those whose snapshot is read; whether another subscription wants it now."""
+        wanted = False
+        for key in event.keys:
+            for subscription in self._by_key.get(key, {}).values():
+                if subscription.held is None:
+                    wanted = True
+                else:
+                    known = subscription.held.get(event.record_id)
+                    if known is None or known.version < event.version:
+                        subscription.held[event.record_id] = event
+        return wanted
+
+    def settle(self, subscription: Subscription, snapshot: Snapshot, resumed: str | None) -> tuple[bytes, list[Event]]:
+        """The snapshot's frame, and what is newer and still to be sent after it.
+
+        What went out while the snapshot was read, for another subscription, takes the place of an older row in it: a
+        snapshot never goes back behind what the socket has shown.
+        """
+        held = subscription.held or {}
+        subscription.held = None
+        self._loading -= 1
+        later: list[Event] = []
+        texts: list[str] = []
+        for image in snapshot.images:
+            event = held.pop(image.record_id, None)
+            version, text = image.version, image.text
+            if event is not None and event.version > version:
+                if self._seen.get(event.record_id, -1) >= event.version:
+                    version, text = event.version, event.image
+                else:
+                    later.append(event)
+            texts.append(text)
+            if self._seen.get(image.record_id, -1) < version:
+                self._seen[image.record_id] = version
+        newest = {image.place: image for image in snapshot.images} if held else {}
+        for event in held.values():
+            if self._seen.get(event.record_id, -1) < event.version:
+                later.append(event)
+            elif _belongs(event, newest.get(event.place)):
+                texts.append(event.image)
+        for event in later:
+            self._seen[event.record_id] = event.version
+        return snapshot_frame(subscription.quoted, texts, snapshot.cursor, resumed), later
+
+
+def _belongs(event: Event, newest: Image | None) -> bool:
+    """Whether an image that was sent, and is not among the rows, is newer than they are: the latest of its place."""
+    if newest is None or newest.created_at is None or event.created_at is None:
+        return newest is None
+    return (event.created_at, event.record_id) > (newest.created_at, newest.record_id)
