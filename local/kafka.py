@@ -1,5 +1,6 @@
 """Apache Kafka as one child process: a single KRaft node, broker and controller in one JVM."""
 
+import shutil
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class Kafka(Server):
         )
         if (data / "meta.properties").exists():
             return
+        shutil.rmtree(data, ignore_errors=True)  # a formatting that was interrupted
         storage = ["format", "--standalone", "--cluster-id", "c2NlbmV3aXJlLWxvY2FsMA", "--config"]
         command = Command([*self._java(), "kafka.tools.StorageTool", *storage, str(self._properties)], _ENVIRONMENT)
         run_once(command, step="Formatting Kafka's data folder")

@@ -58,6 +58,11 @@ class Server:
         return True
 
     @property
+    def http_url(self) -> str | None:
+        """Where it speaks HTTP, without trailing slash; None where it does not."""
+        return None
+
+    @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
@@ -127,10 +132,10 @@ class Server:
         self.kill()
         return False
 
-    def kill(self) -> None:
+    def kill(self, *, wait: float = 5.0) -> None:
         """SIGKILL to its whole session, waited for."""
         self.signal(signal.SIGKILL)
-        self.wait_stopped(5.0)
+        self.wait_stopped(wait)
 
     def pause(self) -> None:
         """Stop it in its tracks: connections stay open and nothing answers."""

@@ -1,0 +1,89 @@
+"""What a person sees in the terminal: one calm line per event, and the logs' warnings as they are written."""
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Echo = Literal["all", "warnings", "none"]
+
+_WIDTH = 12
+_DIM, _BOLD, _RED, _YELLOW, _PLAIN = "2", "1", "31", "33", "0"
+_SEVERE = {"warning": _YELLOW, "error": _RED, "critical": _RED, "exception": _RED}
+_SHOWN_BEFORE = ("timestamp", "level", "event", "logger", "service")
+# the JVM warns at every start, and Postgres writes ERROR for each statement a client got wrong
+_PLAIN_TROUBLE = (" ERROR ", " FATAL", "FATAL:", "PANIC:", "Exception", "OutOfMemory", "Traceback", "Error: ")
+
+
+class Console:
+    """Writes lines to standard output; a terminal that went away is no reason to stop."""
+
+    def __init__(self) -> None:
+        self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+    def line(self, name: str, words: str) -> None:
+        """One event of one component, with the time of day."""
+        self._write(f"  {self._paint(time.strftime('%H:%M:%S'), _DIM)}  {name:<{_WIDTH}} {words}")
+
+    def trouble(self, name: str, words: str) -> None:
+        self.line(name, self._paint(words, _YELLOW))
+
+    def text(self, words: str = "") -> None:
+        self._write(words)
+
+    def heading(self, words: str) -> None:
+        self._write(self._paint(words, _BOLD))
+
+    def echo(self, name: str, line: str, *, severity: str | None) -> None:
+        """A line of a process's log."""
+        self.line(name, self._paint(line, _SEVERE.get(severity or "", _DIM)))
+
+    def _paint(self, words: str, code: str) -> str:
+        return f"\x1b[{code}m{words}\x1b[{_PLAIN}m" if self._colour else words
+
+    def _write(self, words: str) -> None:
+        try:
+            print(words, flush=True)
+        except (BrokenPipeError, OSError):
+            # point it elsewhere, or the interpreter complains once more at its own end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@dataclass(slots=True)
+class Follower:
+    """Echoes what is appended to one log file since it was last looked at."""
+
+    name: str
+    log: Path
+    _position: int = 0
+    _rest: bytes = b""
+
+    def follow(self, console: Console, echo: Echo) -> None:
+        try:
+            with self.log.open("rb") as file:
+                file.seek(self._position)
+                fresh = file.read()
+        except FileNotFoundError:
+            return
+        self._position += len(fresh)
+        *lines, self._rest = (self._rest + fresh).split(b"\n")
+        for raw in lines:
+            line = raw.decode(errors="replace").rstrip()
+            severity, words = self._read(line)
+            if words and (echo == "all" or severity is not None):
+                console.echo(self.name, words, severity=severity)
+
+    def _read(self, line: str) -> tuple[str | None, str]:
+        """The severity of a line worth a person's attention (else None), and the line as a person reads it."""
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if not isinstance(entry, dict):
+            return ("error" if any(mark in line for mark in _PLAIN_TROUBLE) else None), line
+        level = str(entry.get("level", "info"))
+        rest = " ".join(f"{name}={value}" for name, value in entry.items() if name not in _SHOWN_BEFORE)
+        return (level if level in _SEVERE else None), f"{entry.get('event', '')}  {rest}".strip()
