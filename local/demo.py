@@ -27,7 +27,7 @@ from schemas.statuses import ImageStatus
 from schemas.words import Status, Style
 
 _READY_FILE = Path(".local/ready.json")
-_SUBSCRIBE_TIMEOUT = 15.0  # seconds
+_SUBSCRIBE_TIMEOUT = 6.0  # seconds
 _COMPUTED_WHEN_READ = {"queue_position", "eta_seconds"}
 
 
