@@ -1,0 +1,213 @@
+"""The ModelsLab client: the only place that speaks the provider's HTTP and the only one that holds the API key.
+
+Invariants: the key travels in the JSON body (docs.modelslab.com, authentication), to the configured host or the
+provider's own over https, and appears in no exception, log or text that leaves this module. No request is repeated
+and no redirect followed here: a submit may cost money, and only `consumer.verdicts` decides on another one.
+
+It drives httpx's transports directly. A provider's call needs no cookies, redirects or event hooks, and leaving
+`httpx.AsyncClient` out saves a fifth of the CPU of a call.
+"""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Mapping
+from urllib.parse import quote
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+import structlog
+from pydantic import SecretStr
+from pydantic_core import to_json
+
+from consumer import answers
+from consumer.answers import Processing, ProviderFailure, Succeeded
+
+log = structlog.get_logger(__name__)
+
+PROVIDER_HOSTS = frozenset(
+    {"modelslab.com", "www.modelslab.com", "stablediffusionapi.com", "www.stablediffusionapi.com"}
+)
+FETCH_PATH = "/api/v7/images/fetch/"
+
+_CONNECT_SECONDS = 5.0
+_POOL_CONNECTIONS = 100
+"""httpx's pool walks all of its connections at each call, so more are spread over several pools."""
+_KEEPALIVE_SECONDS = 4.0
+"""Below the 5 s after which common servers close: a request that races the close would count as uncertain."""
+_ANSWER_MAX_BYTES = 1024 * 1024
+
+
+class ModelsLab:
+    """Submits image generations and looks after them. Times in seconds; `connections` is the number of slots.
+
+    Raises ValueError for a base URL without scheme and host. A trailing `/api/v6` or `/api/v7` is cut with a warning.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: SecretStr | str,
+        submit_timeout: float,
+        fetch_timeout: float,
+        connections: int,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._base = _base(base_url)
+        self._key = api_key if isinstance(api_key, SecretStr) else SecretStr(api_key)
+        self._submit_timeout = submit_timeout
+        self._fetch_timeout = fetch_timeout
+        self._transports = [transport] if transport is not None else _transports(self._base, connections)
+        self._next = itertools.cycle(self._transports).__next__
+        self._urls: dict[str, httpx.URL] = {}
+
+    async def submit(
+        self, payload: Mapping[str, object], *, path: str, track_id: str, webhook: str | None = None
+    ) -> Succeeded | Processing:
+        """POST one image generation to `path`. Raises ProviderFailure; may cost money once `sent` is true."""
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = self._base.copy_with(path=self._base.path.rstrip("/") + path)
+        body = {**payload, "track_id": track_id}
+        if webhook is not None:
+            body["webhook"] = webhook
+        outcome = await self._exchange(url, body, self._submit_timeout, fetching=False)
+        # raised here, where no frame holds the request: a traceback with locals must not show the key
+        if isinstance(outcome, ProviderFailure):
+            raise outcome
+        return outcome
+
+    async def fetch(self, provider_request_id: str, fetch_url: str | None) -> Succeeded | Processing:
+        """Look at a submitted job. Raises ProviderFailure, whose `terminal` says whether the job itself is over."""
+        url = self._trusted(fetch_url)
+        if url is None:
+            path = self._base.path.rstrip("/") + FETCH_PATH + quote(provider_request_id, safe="")
+            url = self._base.copy_with(raw_path=path.encode("ascii"))
+        outcome = await self._exchange(url, {}, self._fetch_timeout, fetching=True)
+        if isinstance(outcome, ProviderFailure):
+            raise outcome
+        if isinstance(outcome, Processing) and outcome.provider_request_id != provider_request_id:
+            return Processing(provider_request_id, outcome.eta, outcome.fetch_url)
+        return outcome
+
+    async def close(self) -> None:
+        for transport in self._transports:
+            await transport.aclose()
+
+    def _trusted(self, fetch_url: str | None) -> httpx.URL | None:
+        """The address if the key may go there: our base's own origin, or the provider's hosts over https."""
+        if fetch_url is None:
+            return None
+        try:
+            url = httpx.URL(fetch_url)
+        except (httpx.InvalidURL, ValueError):
+            return None
+        if url.userinfo:
+            return None
+        ours = (self._base.scheme, self._base.host, self._base.port)
+        if (url.scheme, url.host, url.port) == ours:
+            return url
+        if url.scheme == "https" and url.port is None and url.host in PROVIDER_HOSTS:
+            return url
+        return None
+
+    def _redact(self, text: str) -> str:
+        key = self._key.get_secret_value()
+        if not key:
+            return text
+        for form in {key, json.dumps(key)[1:-1], quote(key, safe="")}:
+            text = text.replace(form, "[key]")
+        return text
+
+    async def _exchange(
+        self, url: httpx.URL, body: Mapping[str, object], timeout: float, *, fetching: bool
+    ) -> Succeeded | Processing | ProviderFailure:
+        """One POST and its meaning. Returns failures, so that no raised frame has seen the request's bytes."""
+        connect = min(_CONNECT_SECONDS, timeout)
+        phase, detail = "our_fault", ""
+        try:
+            request = httpx.Request(
+                "POST",
+                url,
+                headers=_HEADERS,
+                content=to_json({**body, "key": self._key.get_secret_value()}),
+                extensions={"timeout": {"connect": connect, "pool": connect, "write": timeout, "read": timeout}},
+            )
+            # over the whole, since httpx's read timeout starts again at every byte
+            async with asyncio.timeout(2 * connect + timeout):
+                response = await self._next().handle_async_request(request)
+                try:
+                    content = await _read(response)
+                finally:
+                    await response.aclose()
+            return answers.read(response.status_code, response.headers, content, fetching=fetching, redact=self._redact)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            phase, detail = "not_connected", _say(error)
+        except httpx.PoolTimeout as error:
+            phase, detail = "no_connection_free", _say(error)
+        except (httpx.TimeoutException, TimeoutError) as error:
+            phase, detail = "no_answer", _say(error)
+        except (httpx.NetworkError, httpx.RemoteProtocolError, OSError) as error:
+            phase, detail = "connection_lost", _say(error)
+        except (httpx.DecodingError, _TooLong) as error:
+            phase, detail = "unreadable", _say(error)
+        except Exception as error:
+            phase, detail = "our_fault", _say(error)
+            log.error("provider_call_broken", kind=type(error).__name__, detail=self._redact(detail))
+        return answers.broke_off(phase, self._redact(detail)[:500])
+
+
+class _TooLong(Exception):
+    """The answer is longer than any answer of the provider."""
+
+    def __str__(self) -> str:
+        return str(self.__doc__)
+
+
+_HEADERS = [
+    ("content-type", "application/json"),
+    ("accept", "application/json"),
+    # names no compression: unpacking costs more than a loopback or a data centre's line saves
+    ("accept-encoding", "identity"),
+    ("user-agent", "scenewire"),
+]
+
+
+def _say(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+async def _read(response: httpx.Response) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.aiter_bytes():
+        parts.append(part)
+        size += len(part)
+        if size > _ANSWER_MAX_BYTES:
+            raise _TooLong
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _base(base_url: str) -> httpx.URL:
+    text = base_url.strip().rstrip("/")
+    for tail in ("/api/v6", "/api/v7"):
+        if text.endswith(tail):
+            text = text.removesuffix(tail)
+            log.warning("base_url_cut", cut=tail, advice="give MODELSLAB_BASE_URL without the API's version")
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host or url.userinfo:
+        raise ValueError("MODELSLAB_BASE_URL must be a scheme and a host, such as https://modelslab.com")
+    return url
+
+
+def _transports(base: httpx.URL, connections: int) -> list[httpx.AsyncBaseTransport]:
+    pools = max(1, -(-connections // _POOL_CONNECTIONS))
+    each = max(1, -(-connections // pools))
+    # as httpx.AsyncClient would: a deployment behind a proxy names it in the environment
+    proxy = None if proxy_bypass(base.host) else getproxies().get(base.scheme)
+    limits = httpx.Limits(max_connections=each, max_keepalive_connections=each, keepalive_expiry=_KEEPALIVE_SECONDS)
+    return [httpx.AsyncHTTPTransport(limits=limits, proxy=proxy) for _ in range(pools)]
