@@ -15,6 +15,7 @@ _FORGOTTEN_AFTER = 30.0  # seconds up, after which earlier deaths no longer coun
 _START_TRIES = 3
 _START_TIMEOUT = 90.0
 _LOOK = 0.05  # seconds between two looks at a child
+_FOLLOW = 0.2  # seconds between two looks at the logs
 
 
 @dataclass(eq=False)
@@ -145,14 +146,16 @@ class Supervisor:
     async def _follow(self) -> None:
         if self.echo == "none":
             return
-        followers = [Follower(server.name, server.log) for server in (*self.lineup.servers, *self.lineup.steps)]
+        foundations = [Follower(server.name, server.log) for server in self.lineup.foundations]
+        ours = [Follower(server.name, server.log) for server in (*self.lineup.steps, *self.lineup.processes)]
         try:
             while True:
-                await asyncio.sleep(0.2)
-                for follower in followers:
+                await asyncio.sleep(_FOLLOW)
+                # a broker that is stopped in the middle of its start complains at length, and means nothing
+                for follower in ours if self.stop.is_set() else [*foundations, *ours]:
                     follower.follow(self.console, self.echo)
         finally:
-            for follower in followers:
+            for follower in ours:
                 follower.follow(self.console, self.echo)
 
 

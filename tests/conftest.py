@@ -8,12 +8,14 @@ import asyncio
 import importlib
 import importlib.util
 import inspect
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 from local import ports
 from local.kafka import Kafka
@@ -26,10 +28,17 @@ S = TypeVar("S", bound=Server)
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+def running_kafkas() -> list[Kafka]:
+    """The run's Kafka once some test asked for it: for what must not start it."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, running_kafkas: list[Kafka]) -> Iterator[Kafka]:
     """The run's Kafka. Not to be killed: ask for `private_kafka` for that."""
-    server = _kafka(tmp_path_factory.mktemp("kafka"), "kafka")
-    yield from _running(server)
+    for server in _running(_kafka(tmp_path_factory.mktemp("kafka"), "kafka")):
+        running_kafkas.append(server)
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -67,9 +76,18 @@ def empty_database_url(postgres: Postgres) -> Iterator[str]:
 
 
 @pytest.fixture
-def namespace() -> str:
-    """A prefix for topics and groups that no other test of the run has (give it to SCENEWIRE_NAMESPACE)."""
-    return f"t{uuid.uuid4().hex[:10]}-"
+def namespace(running_kafkas: list[Kafka]) -> Iterator[str]:
+    """A prefix for topics and groups that no other test of the run has (give it to SCENEWIRE_NAMESPACE).
+
+    Topics made under it are deleted afterwards: a broker of this size is not meant for thousands of partitions.
+    """
+    name = f"t{uuid.uuid4().hex[:10]}-"
+    yield name
+    for server in running_kafkas:
+        # in a thread of its own: the test's event loop may still be there
+        remover = threading.Thread(target=lambda server=server: asyncio.run(_delete_topics(server.servers, name)))
+        remover.start()
+        remover.join()
 
 
 @pytest.fixture
@@ -82,12 +100,9 @@ def private_kafka(tmp_path: Path) -> Iterator[Kafka]:
 def private_postgres(tmp_path: Path) -> Iterator[Postgres]:
     """A running, migrated Postgres that the test may kill, pause, stop and start again (same data, same socket)."""
     folder = tmp_path / "private-postgres"
-    server = Postgres("private-postgres", folder / "log", folder=folder, durable=False)
-    running = _running(server)
-    next(running)
-    migrate(server.url())
-    yield server
-    next(running, None)
+    for server in _running(Postgres("private-postgres", folder / "log", folder=folder, durable=False)):
+        migrate(server.url())
+        yield server
 
 
 def migrate(url: str) -> None:
@@ -112,6 +127,17 @@ def _running(server: S) -> Iterator[S]:
     finally:
         server.resume()
         server.stop()
+
+
+async def _delete_topics(servers: str, prefix: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        topics = [topic for topic in await admin.list_topics() if topic.startswith(prefix)]
+        if topics:
+            await admin.delete_topics(topics)
+    finally:
+        await admin.close()
 
 
 def _database(postgres: Postgres, template: str) -> Iterator[str]:
