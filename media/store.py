@@ -5,7 +5,6 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +24,15 @@ _CHUNK_BYTES = 256 * 1024
 class MediaUnavailable(Exception):
     """The picture store does not answer; nothing is known to be stored. Check SCENEWIRE_MEDIA_URL and the store."""
 
+    def __str__(self) -> str:
+        return super().__str__() or str(self.__doc__)
+
 
 class NotStored(Exception):
     """There is no picture under this key."""
+
+    def __str__(self) -> str:
+        return str(self.__doc__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,35 +51,28 @@ class Media:
 
     def __init__(self, settings: MediaSettings) -> None:
         self._timeout = settings.media_timeout
-        self._folder: Path | None = None
         url = settings.media_url
         try:
-            if url.startswith("file://"):
-                store = from_url(url, mkdir=True)
-                self._folder = Path(str(store.prefix)) if isinstance(store, LocalStore) else None
-            else:
-                store = from_url(url, client_options={"timeout": timedelta(seconds=self._timeout)})
+            # no client options here: given ones would replace those of the environment, such as AWS_ALLOW_HTTP
+            store = from_url(url, mkdir=True) if url.startswith("file://") else from_url(url)
         except (BaseError, OSError, ValueError) as error:
             # the first line alone: the rest is obstore's debug text, which may show the store's configuration
             reason = str(error).partition("\n")[0]
             raise ValueError(f"SCENEWIRE_MEDIA_URL names no store that can be used: {reason}") from None
+        self._folder = Path(str(store.prefix)) if isinstance(store, LocalStore) else None
         self._store = store
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """Store the picture whole or not at all. The same key twice is harmless: it means the same bytes."""
-        async with _Guard(self._timeout):
-            if self._folder is not None:
-                # on a folder obstore itself writes beside the key and renames; it keeps no content types
-                await obstore.put_async(self._store, key, data, use_multipart=False)
-                return
-            incoming = incoming_key()
-            await obstore.put_async(self._store, incoming, data, attributes={"Content-Type": content_type})
-            try:
-                await obstore.rename_async(self._store, incoming, key)
-            except BaseException:
-                with suppress(BaseError, OSError):
-                    await obstore.delete_async(self._store, incoming)
-                raise
+        try:
+            async with _Guard(self._timeout):
+                if self._folder is not None:
+                    # on a folder obstore itself writes beside the key and renames; it keeps no content types
+                    await obstore.put_async(self._store, key, data, use_multipart=False)
+                else:
+                    await self._put_and_move(key, data, content_type)
+        except NotStored:
+            raise MediaUnavailable("the picture store's bucket or folder does not exist") from None
 
     async def get(self, key: str) -> bytes:
         """The whole picture. Raises NotStored."""
@@ -102,9 +100,22 @@ class Media:
             if not await asyncio.to_thread(os.access, self._folder, os.R_OK | os.W_OK | os.X_OK):
                 raise MediaUnavailable(f"the pictures' folder {self._folder} is missing or not writable")
             return
-        with suppress(NotStored):
+        try:
             async with _Guard(self._timeout):
-                await obstore.head_async(self._store, "health")
+                # not a HEAD: its answer for a missing bucket looks like that for a missing picture
+                await obstore.list_with_delimiter_async(self._store, prefix="health")
+        except NotStored:
+            raise MediaUnavailable("the picture store's bucket does not exist") from None
+
+    async def _put_and_move(self, key: str, data: bytes, content_type: str) -> None:
+        incoming = incoming_key()
+        await obstore.put_async(self._store, incoming, data, attributes={"Content-Type": content_type})
+        try:
+            await obstore.rename_async(self._store, incoming, key)
+        except BaseException:
+            with suppress(BaseError, OSError):
+                await obstore.delete_async(self._store, incoming)
+            raise
 
     async def _chunks(self, result: "GetResult") -> AsyncIterator[bytes]:
         stream = result.stream(min_chunk_size=_CHUNK_BYTES)
