@@ -30,18 +30,28 @@ class Batcher(Generic[Item, Result]):
         self._largest = largest
         self._workers = workers
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
-        self._running: set[asyncio.Task[None]] = set()
+        self._active = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: Item) -> Result:
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._running) < self._workers:
+        if self._active < self._workers:
+            self._active += 1
             task = asyncio.create_task(self._drain())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return await future
 
     async def _drain(self) -> None:
+        # counted down in the same step that found nothing waiting: an item that comes after it starts a new drain, as
+        # one that came while a finished task was still counted would wait for ever
+        try:
+            await self._flush_all()
+        finally:
+            self._active -= 1
+
+    async def _flush_all(self) -> None:
         while self._waiting:
             taken, self._waiting = self._waiting[: self._largest], self._waiting[self._largest :]
             # a caller that gave up before its flush began wants nothing done

@@ -78,6 +78,10 @@ class Database:
             max_overflow=0,
             pool_timeout=settings.database_timeout,
             pool_use_lifo=True,
+            # an error that reaches a log must not carry what people wrote
+            hide_parameters=True,
+            # json arrives as text: most of it is passed on as it is
+            json_deserializer=str,
             connect_args={
                 "timeout": settings.database_timeout,
                 "command_timeout": settings.database_timeout,

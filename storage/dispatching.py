@@ -148,7 +148,7 @@ WITH picked AS (
     UPDATE image_generations g SET status = 'in_progress', stage = 'submitting', progress = 5,
         version = g.version + 1, claim_token = a.claim_token, worker_id = $12, model_id = a.model_id, retry_at = NULL,
         deadline_at = CASE WHEN g.first_dispatched_at IS NOT NULL THEN g.deadline_at
-            ELSE now() + make_interval(secs => CASE g.lane WHEN 'bulk' THEN $14 ELSE $13 END) END,
+            ELSE now() + make_interval(secs => CASE g.lane WHEN 'bulk' THEN $14::float8 ELSE $13::float8 END) END,
         first_dispatched_at = coalesce(g.first_dispatched_at, now()), updated_at = now()
     FROM a WHERE g.id = a.record_id RETURNING g.*
 ), kept AS (

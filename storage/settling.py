@@ -36,7 +36,7 @@ class Claim:
 
 
 _HELD = """held AS (
-    SELECT g.id FROM image_generations g WHERE g.claim_token = $1 AND g.status = 'in_progress' FOR UPDATE
+    SELECT g.id FROM image_generations g WHERE g.claim_token = $1 AND g.status = 'in_progress'{more} FOR UPDATE
 ), closed AS (
     UPDATE generation_attempts a SET outcome = {outcome}, counted = {counted}, error_class = $3, error_code = $4,
         error_detail = $5, closed_at = now()
@@ -58,7 +58,7 @@ _RETRY_DATA = "json_build_object('record_id', g.id, 'attempt', g.attempt)"
 def _later(outcome: str, *, counted: bool, rest: str) -> str:
     count = "1" if counted else "0"
     return f"""
-WITH {_HELD.format(outcome=_OUTCOME.format(otherwise=outcome), counted=str(counted).lower())},
+WITH {_HELD.format(outcome=_OUTCOME.format(otherwise=outcome), counted=str(counted).lower(), more="")},
 {_FREED.format(rest=rest)},
 told_rows AS (
     UPDATE image_generations g SET stage = 'retry_wait', progress = 0, version = g.version + 1,
@@ -101,7 +101,7 @@ async def defer(database: Database, claim: Claim, failure: Failure, *, delay: fl
 
 
 _NEXT_MODEL = f"""
-WITH {_HELD.format(outcome="'handed_over'", counted="false")},
+WITH {_HELD.format(outcome="'handed_over'", counted="false", more="")},
 told_rows AS (
     UPDATE image_generations g SET stage = 'submitting', version = g.version + 1, attempt = g.attempt + 1,
         model_id = $8, error_class = $3, error_code = $4, error_message = $6, updated_at = now()
@@ -152,14 +152,16 @@ DEAD_DATA = """json_build_object('record_id', g.id, 'request', json_strip_nulls(
     'attempt', g.attempt, 'error_class', g.error_class, 'error_code', g.error_code,
     'error_message', g.error_message)"""
 
-_FAILED_DATA = f"({STATUS_JSON}::jsonb || jsonb_build_object('cost', $9::float8, 'prompt', $10::text))::json"
 
+def fail_rows(rows: str, *, cost: str = "NULL", prompt: str = "NULL") -> str:
+    """CTEs that tell of the failed records in `rows`: status, fact, dead letter and its row.
 
-def fail_rows(rows: str) -> str:
-    """CTEs that tell of the failed records in `rows`: status, fact, dead letter and its row. $9, $10: cost, prompt."""
+    `cost` and `prompt` are SQL for what the fact says beside the status.
+    """
+    facts = f"({STATUS_JSON}::jsonb || jsonb_build_object('cost', {cost}, 'prompt', {prompt}))::json"
     return f"""told AS ({tell_status("consumer", rows)}), fact AS (
     INSERT INTO outbox (topic, key, body)
-    SELECT '{topics.FAILED}', {KEY}, {cloud_event("consumer", events.FAILED_TYPE, _FAILED_DATA)} FROM {rows} g
+    SELECT '{topics.FAILED}', {KEY}, {cloud_event("consumer", events.FAILED_TYPE, facts)} FROM {rows} g
 ), letter AS (
     INSERT INTO dead_letters (record_id, user_id, chapter_id, attempt, model_id, error_class, error_code, error_message,
         topic, first_failed_at)
@@ -180,14 +182,14 @@ def fail_rows(rows: str) -> str:
 
 
 _DIE = f"""
-WITH {_HELD.format(outcome=_OUTCOME.format(otherwise="$8::text"), counted="true")},
+WITH {_HELD.format(outcome=_OUTCOME.format(otherwise="$8::text"), counted="true", more="")},
 {_FREED.format(rest="0")},
 ended AS (
     UPDATE image_generations g SET status = 'failed', stage = 'done', version = g.version + 1, claim_token = NULL,
         worker_id = NULL, retry_at = NULL, error_class = $7, error_code = $4, error_message = $6,
         updated_at = now(), completed_at = now()
     FROM held WHERE g.id = held.id RETURNING g.*
-), {fail_rows("ended")}
+), {fail_rows("ended", cost="$9::float8", prompt="$10::text")}
 SELECT g.id, {READ_WOKEN} FROM ended g
 """
 
@@ -215,17 +217,18 @@ async def die(
     )
 
 
+_RIVAL = """(
+        SELECT o.id FROM generation_attempts o
+        WHERE o.record_id = {record} AND o.id <> $2 AND (o.outcome IS NULL OR o.outcome = 'uncertain')
+            AND coalesce(o.provider_request_id, o.webhook_request_id) IS NOT NULL
+        ORDER BY o.attempt DESC LIMIT 1)"""
+
 _SUPERSEDE = f"""
-WITH {_HELD.format(outcome="'superseded'", counted="false")},
+WITH {_HELD.format(outcome="'superseded'", counted="false", more=f" AND {_RIVAL.format(record='g.id')} IS NOT NULL")},
 {_FREED.format(rest="0")},
 a AS (
     UPDATE generation_attempts a SET worker_id = g.worker_id, claim_token = $1, claimed_at = now()
-    FROM held JOIN image_generations g USING (id)
-    WHERE a.id = (
-        SELECT o.id FROM generation_attempts o
-        WHERE o.record_id = held.id AND o.id <> $2 AND (o.outcome IS NULL OR o.outcome = 'uncertain')
-            AND coalesce(o.provider_request_id, o.webhook_request_id) IS NOT NULL
-        ORDER BY o.attempt DESC LIMIT 1)
+    FROM held JOIN image_generations g USING (id) WHERE a.id = {_RIVAL.format(record="held.id")}
     RETURNING a.*
 )
 SELECT {CLAIMED_COLUMNS} FROM held JOIN image_generations g USING (id) JOIN a ON a.record_id = g.id
@@ -234,7 +237,10 @@ WHERE $6::text IS NOT NULL
 
 
 async def supersede(database: Database, claim: Claim, failure: Failure) -> Claimed | None:
-    """Another attempt of the record has an id: close ours uncounted and follow that one (S2)."""
+    """Another attempt of the record has an id: close ours uncounted and follow that one (S2).
+
+    None: the claim is gone, or that other attempt has ended meanwhile, and nothing was written.
+    """
     rows = await database.fetch(_SUPERSEDE, *_arguments(claim, failure))
     return claimed(rows[0]) if rows else None
 

@@ -7,3 +7,6 @@ Run by `storage.migrate` alone, which holds the advisory lock and the limits on 
 * an index on a table that may be large is built CONCURRENTLY;
 * revisions say their SQL themselves: `storage.tables` moves on, what was shipped does not.
 """
+
+VERSION_TABLE = "scenewire_alembic_version"
+"""Not Alembic's own name: the older system may keep its own migrations on record in this database."""

@@ -2,7 +2,8 @@
 
 from alembic import context
 
-from storage import migrate
+from storage.migrations import VERSION_TABLE
+from storage.tables import metadata
 
 connection = context.config.attributes.get("connection")
 if connection is None:
@@ -10,8 +11,8 @@ if connection is None:
 
 context.configure(
     connection=connection,
-    target_metadata=migrate.METADATA,
-    version_table=migrate.VERSION_TABLE,
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
     transaction_per_migration=True,
 )
 with context.begin_transaction():

@@ -1,8 +1,6 @@
 """Take over an existing `image_generations`, or make it."""
 
-from alembic import op
-
-from storage import adoption
+from alembic import context, op
 
 revision = "0001"
 down_revision = None
@@ -10,4 +8,4 @@ down_revision = None
 
 def upgrade() -> None:
     """Raises `adoption.Refused` before anything is changed."""
-    adoption.adopt(op.get_bind())
+    context.config.attributes["adoption"].adopt(op.get_bind())

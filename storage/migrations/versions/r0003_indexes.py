@@ -1,8 +1,6 @@
 """The indexes of `image_generations`, built while others write."""
 
-from alembic import op
-
-from storage import adoption
+from alembic import context, op
 
 revision = "0003"
 down_revision = "0002"
@@ -25,6 +23,11 @@ INDEXES = {
 
 
 def upgrade() -> None:
+    """Waits for older transactions as long as they last, and stops nobody meanwhile."""
     with op.get_context().autocommit_block():
+        connection = op.get_bind()
+        limit = connection.exec_driver_sql("SHOW lock_timeout").scalar_one()
+        op.execute("SET lock_timeout = 0")
         for name, definition in INDEXES.items():
-            adoption.build_index(op.get_bind(), name, definition)
+            context.config.attributes["adoption"].build_index(connection, name, definition)
+        op.execute(f"SET lock_timeout = '{limit}'")
