@@ -21,12 +21,13 @@ from rich.live import Live
 from local import chapter, readyfile
 from local.board import Board, Row
 from local.following import Follower, LineRefused
+from local.python import CHECKOUT
 from schemas.problems import Problem
 from schemas.requests import ImageGenerationQueuedResponse, SceneImageRequest
 from schemas.statuses import ImageStatus
 from schemas.words import Status, Style
 
-_READY_FILE = Path(".local/ready.json")
+_READY_FILE = CHECKOUT / ".local" / "ready.json"
 _SUBSCRIBE_TIMEOUT = 6.0  # seconds
 _COMPUTED_WHEN_READ = {"queue_position", "eta_seconds"}
 

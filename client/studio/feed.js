@@ -4,6 +4,7 @@ import { Socket } from "./socket.js";
 
 const POLL_EVERY_MS = 2_500;
 const POLL_WAIT_S = 20;
+const HELD_MS = 1_000;
 const PLACES_EVERY_MS = 8_000;
 
 /**
@@ -98,13 +99,15 @@ export class Feed {
     let waitSeconds = 0;
     while (!signal.aborted) {
       let pauseMs = POLL_EVERY_MS;
+      const asked = Date.now();
       try {
         const answer = await this.#api.chapterImages(this.#chapterId, { ...known, waitSeconds, signal });
         if (signal.aborted) return;
         if (answer.images) this.#on.images(answer.images);
         this.#on.state("polling");
         known = { cursor: answer.cursor, etag: answer.etag };
-        if (answer.held) pauseMs = 250;
+        // an answer that was held, or that says something new, is followed up soon; an empty one at once would spin
+        if (answer.held && (answer.images || Date.now() - asked > HELD_MS)) pauseMs = 250;
         waitSeconds = POLL_WAIT_S;
       } catch (error) {
         if (signal.aborted) return;

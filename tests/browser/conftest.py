@@ -1,0 +1,77 @@
+"""Real Chromium on the real line: a page per test, signed in as a user of its own, with what went wrong on it."""
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import jwt
+import pytest
+from playwright.async_api import Route, async_playwright
+
+from tests.browser.studio_page import OpenStudio, Studio
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_FLAGS = (
+    "--no-sandbox",  # Chromium's own sandbox does not run as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of Chromium; without one the tests skip, and fail where CI=true."""
+    for name in _NAMES:
+        if path := shutil.which(name):
+            return path
+    missing = "no Chromium here: apt install chromium to run the browser tests"
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+@pytest.fixture
+def studio_of(chromium: str, line: dict[str, Any]) -> OpenStudio:
+    """`async with studio_of(width=390) as studio`: a page of a fresh user, so that no test sees another's pictures."""
+
+    @asynccontextmanager
+    async def open_studio(
+        *, width: int = 1280, height: int = 900, token_in_config: bool = True, **context_options: Any
+    ) -> AsyncIterator[Studio]:
+        claims = {"sub": str(uuid.uuid4()), "iat": int(time.time()), "exp": int(time.time()) + 3600}
+        if line["jwt_audience"]:
+            claims["aud"] = line["jwt_audience"]
+        token = jwt.encode(claims, line["jwt_secret"], algorithm="HS256")
+
+        async def config(route: Route) -> None:
+            body = {**await (await route.fetch()).json(), "token": token}
+            if not token_in_config:
+                del body["token"]
+            await route.fulfill(body=json.dumps(body), content_type="application/json")
+
+        async with async_playwright() as playwright:
+            browser = await playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
+            context = await browser.new_context(viewport={"width": width, "height": height}, **context_options)
+            page = await context.new_page()
+            studio = Studio(page, line["studio"].rstrip("/"), line["chapter_id"], token)
+            page.on("pageerror", lambda error: studio.errors.append(str(error)))
+            page.on("console", lambda said: studio.errors.append(said.text) if said.type == "error" else None)
+            page.on("request", lambda request: studio.hosts.add(urlsplit(request.url).netloc))
+            await page.route("**/studio/config.json", config)
+            await page.route_web_socket("**/ws", studio.socket)
+            try:
+                yield studio
+            finally:
+                await browser.close()
+
+    return open_studio
