@@ -89,8 +89,9 @@ class Adoption:
         refusals = list(_database(connection))
         existing = catalogue.read(connection, TABLE)
         if existing is not None:
-            wanted = {name: kind for name, (kind, _) in COLUMNS.items()}
-            refusals += objections.all_of(connection, TABLE, existing, wanted, keep_foreign_keys=self.keep_foreign_keys)
+            refusals += objections.all_of(
+                connection, TABLE, existing, COLUMNS, keep_foreign_keys=self.keep_foreign_keys
+            )
         if refusals:
             raise Refused(refusals)
         if existing is not None:

@@ -45,7 +45,7 @@ class Blocked(Exception):
 
 
 class Failed(Exception):
-    """Postgres or Alembic refused a step; the steps before it stay done, and the next run goes on from there."""
+    """The steps before this one stay done, and the next run goes on from there."""
 
 
 def _silently(_: str) -> None:
@@ -77,9 +77,10 @@ async def migrate(
                 async with _connected(engine) as connection:
                     await connection.run_sync(_upgrade, adoption)
                     return
-            except exc.DBAPIError as error:
-                if sqlstate(error) not in _AGAIN:
-                    raise Failed(_said(error)) from error
+            except exc.SQLAlchemyError as error:
+                first = _first(error)
+                if sqlstate(first) not in _AGAIN:
+                    raise Failed(f"{_said(first)}. {Failed.__doc__}") from error
                 await _cancelled(watch)
                 holders = await _holders(guard)
                 tell(f"a lock was not to be had within {lock_timeout:g} s{holders}; {left} tries left")
@@ -160,11 +161,12 @@ async def _engine(database_url: str, lock_timeout: float) -> AsyncIterator[Async
 async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     try:
         connection = await engine.connect()
-    except (asyncpg.PostgresError, exc.DBAPIError) as error:
-        raise Unreachable(f"{Unreachable.__doc__} It says: {_said(error)}") from error
-    except OSError as error:
-        raise Unreachable(f"{Unreachable.__doc__} ({error.strerror or type(error).__name__})") from error
-    except (ValueError, asyncpg.InterfaceError):
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, exc.DBAPIError) as error:
+        origin = _origin(error)
+        if isinstance(origin, asyncpg.PostgresError):
+            raise Unreachable(f"{Unreachable.__doc__} It says: {_said(origin)}.") from error
+        if isinstance(origin, OSError):
+            raise Unreachable(f"{Unreachable.__doc__} ({origin.strerror or type(origin).__name__})") from error
         # such a message may quote a piece of the URL, and a badly written URL has its password anywhere
         raise Unreachable("SCENEWIRE_DATABASE_URL is no URI that Postgres's libraries can read.") from None
     try:
@@ -218,9 +220,20 @@ async def _holders(guard: AsyncConnection) -> str:
     return f" ({TABLE} is held by " + ", ".join(f"process {r.pid} {r.application}, {r.state}" for r in rows) + ")"
 
 
+def _first(error: BaseException) -> BaseException:
+    """What Postgres said: once a connection is gone, putting it in order raises an error on top of it."""
+    found = error
+    while not isinstance(found, exc.DBAPIError) and found.__context__ is not None:
+        found = found.__context__
+    return found if isinstance(found, exc.DBAPIError) else error
+
+
+def _origin(error: BaseException) -> BaseException:
+    return getattr(getattr(error, "orig", None), "__cause__", None) or error
+
+
 def _said(error: BaseException) -> str:
-    origin = getattr(getattr(error, "orig", None), "__cause__", None) or error
-    return str(origin).strip()
+    return str(_origin(error)).strip().rstrip(".")
 
 
 def _report(refused: Refused) -> str:
