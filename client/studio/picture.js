@@ -33,8 +33,8 @@ export class Picture {
 
   #load(url, alt = "", onLoaded = () => {}) {
     this.#lost.hidden = true;
-    const image = el("img", { alt, decoding: "async", class: "arriving" });
-    image.onload = () => {
+    const image = el("img", { alt, class: "arriving" });
+    const arrived = () => {
       if (url !== this.#url) return;
       const before = this.#shown;
       this.#shown = image;
@@ -45,12 +45,15 @@ export class Picture {
         image.classList.remove("arriving");
         before?.remove();
       };
-      if (matchMedia("(prefers-reduced-motion: reduce)").matches) return settle();
+      // a page in the background plays no animation
+      if (document.hidden || matchMedia("(prefers-reduced-motion: reduce)").matches) return settle();
       image.addEventListener("animationend", settle, { once: true });
     };
-    image.onerror = () => {
+    const failed = () => {
       if (url === this.#url) this.#lost.hidden = false;
     };
     image.src = url;
+    // decoded before it is put in place: the fade starts with a picture, not with an empty box
+    image.decode().then(arrived, failed);
   }
 }
