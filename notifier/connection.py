@@ -131,6 +131,10 @@ class Connection:
     def subscriptions(self) -> int:
         return len(self._subscriptions)
 
+    def lapses_in(self) -> float:
+        """Seconds until the socket is closed for want of a token that is valid."""
+        return self._deadline.when() - self._loop.time() if self._deadline is not None else 0.0
+
     # a listener of the hub
 
     def offer(self, event: Event) -> None:
