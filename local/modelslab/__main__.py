@@ -2,9 +2,11 @@
 
 import argparse
 import logging
+import os
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, get_args
@@ -72,13 +74,13 @@ def main() -> None:
     settings = SimulatorSettings(**given)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses, and a webhook's address holds a token
-    print(
-        f"ModelsLab simulator on http://{host}:{port}, profile {settings.profile}, {settings.slots} slots", flush=True
-    )
+    try:
+        listener = socket.create_server((host, port), backlog=4096)
+    except OSError as refused:
+        why = os.strerror(refused.errno) if refused.errno else str(refused)
+        sys.exit(f"Cannot listen on {host}:{port} ({why}): end what listens there or choose another --port.")
     config = uvicorn.Config(
         build(settings),
-        host=host,
-        port=port,
         loop="uvloop",
         http=CuttingProtocol,
         ws="none",
@@ -87,9 +89,12 @@ def main() -> None:
         server_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=1,
-        backlog=4096,
     )
-    Server(config).run()
+    port = listener.getsockname()[1]
+    print(
+        f"ModelsLab simulator on http://{host}:{port}, profile {settings.profile}, {settings.slots} slots", flush=True
+    )
+    Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

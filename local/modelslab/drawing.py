@@ -15,7 +15,7 @@ from local.modelslab.brush import paint
 from local.modelslab.caption import letter, scene_words
 from local.modelslab.palettes import PALETTES, Palette, mix
 
-WORKING_AREA = 1_600_000  # pixels; painted at this size (at most twice the one asked), then brought to the one asked
+WORKING_AREA = 900_000  # pixels; painted at this size (at most twice the one asked), then brought to the one asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _painted(rng: random.Random, size: tuple[int, int], palette: Palette, asked:
         shore = base + (height - base) * (0.1 if asked.isdisjoint(("table", "house")) else 0.3)
         landscape.water(rng, image, round(shore), palette, disc_x)
     _foreground(rng, image, base, unit, palette, asked, disc_x, shore)
-    return paint(rng, image, horizon, strokes=5200)
+    return paint(rng, image, horizon, strokes=4200)
 
 
 def _far_trees(

@@ -15,6 +15,7 @@ from local.modelslab.job import Job
 PictureKind = Literal["png", "jpeg", "webp", "base64", "text/plain", "not_a_picture", "cut_short"]
 NOT_A_PICTURE = b"<html><body>Access denied</body></html>"
 _CONTENT_TYPES = {"jpeg": "image/jpeg", "webp": "image/webp", "base64": "text/plain", "text/plain": "text/plain"}
+_SHELF_SIZE = (512, 288)  # some 100 kB, so that a measurement is of the line and not of the loopback
 _SHELF_SCENES = (
     "a river at dawn", "a castle in the hills", "a house under a tree", "a garden of roses", "a winter night",
     "birds over the sea", "a table laid for tea", "an owl in the forest",
@@ -49,7 +50,7 @@ class Gallery:
         while len(self._shelf) < number:
             at = len(self._shelf)
             scene = _SHELF_SCENES[at % len(_SHELF_SCENES)]
-            self._shelf.append(await self._drawn(Sitting(scene, "prerendered", at, 1024, 576), "png"))
+            self._shelf.append(await self._drawn(Sitting(scene, "prerendered", at, *_SHELF_SIZE), "png"))
 
     def start(self, job: Job) -> None:
         """Begin to draw a job's first picture, so that it is there when the job is ready."""
