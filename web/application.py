@@ -1,5 +1,6 @@
 """One way to put an HTTP process together: routes, errors, CORS, health, documentation, metrics."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -71,6 +72,11 @@ class Guard:
 
         try:
             await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            # the grace of a stop is over
+            if status is None:
+                await problems.unavailable("The service is stopping; please try again.")(scope, receive, watched)
+            raise
         except Exception:
             # the path is not logged: a picture's address is a capability
             log.exception("request_failed", method=scope["method"], route=self._template(scope))

@@ -11,6 +11,7 @@ seconds later (Kafka or Postgres gone, a client that never reads), the process l
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -87,6 +88,11 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _not_cancelled(record: logging.LogRecord) -> bool:
+    """Requests that are cut off at the end of a stop's grace are no errors worth a traceback."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 async def serve(
     app: ASGIApp,
     bound: socket.socket,
@@ -139,6 +145,7 @@ async def serve(
             started()
 
     server.startup = startup_and_tell  # type: ignore[method-assign]
+    logging.getLogger("uvicorn.error").addFilter(_not_cancelled)
     try:
         await server.serve(sockets=[bound])
     except SystemExit:
