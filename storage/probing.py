@@ -10,6 +10,7 @@ from sqlalchemy import Connection, exc
 
 from schemas.words import ASPECT_RATIOS, SCENE_NUMBER_MAX, Stage, Status, Style, Tier
 from storage.catalogue import Existing, quoted
+from storage.database import sqlstate
 
 _PROBE = "scenewire_probe"
 _ID = "018f0000-0000-7000-8000-000000000001"
@@ -36,25 +37,25 @@ _ACCEPTED: Row = {
     "retry_count": "0",
     "lane": "standard",
     "metadata": "{}",
+    "created_at": "2026-01-01 00:00:00+00",
+    "updated_at": "2026-01-01 00:00:01+00",
 }
 _AT_WORK: Row = {**_ACCEPTED, "status": Status.IN_PROGRESS, "stage": Stage.GENERATING, "claim_token": _ID}
-_DONE: Row = {**_ACCEPTED, "stage": Stage.DONE, "completed_at": "2026-01-01 00:00:00+00"}
+_DONE: Row = {**_ACCEPTED, "stage": Stage.DONE, "completed_at": "2026-01-01 00:00:01+00"}
+_COMPLETED: Row = {
+    **_DONE,
+    "status": Status.COMPLETED,
+    "progress": "100",
+    "image_url": "https://localhost/images/1/file/2.png",
+    "image_key": "1/2.png",
+}
 
 
 def _rows() -> Iterator[tuple[str, Row]]:
     """What Scenewire writes, each with the words that say what is special about it."""
     yield "a request just accepted (status 'pending')", _ACCEPTED
     yield "status 'in_progress'", _AT_WORK
-    yield (
-        "status 'completed'",
-        {
-            **_DONE,
-            "status": Status.COMPLETED,
-            "progress": "100",
-            "image_url": "http://localhost/images/1/file/2.png",
-            "image_key": "1/2.png",
-        },
-    )
+    yield "status 'completed'", _COMPLETED
     yield (
         "status 'failed'",
         {
@@ -70,12 +71,13 @@ def _rows() -> Iterator[tuple[str, Row]]:
         ("style", list(Style)),
         ("aspect_ratio", list(ASPECT_RATIOS.values())),
         ("user_tier", list(Tier)),
-        ("progress", ["100"]),
+        ("progress", ["0", "100"]),
         ("scene_number", [str(SCENE_NUMBER_MAX)]),
         ("retry_count", ["1", "2", "3"]),
     ):
         for value in values:
             yield f"{column} '{value}'", {**_AT_WORK, column: value}
+            yield f"{column} '{value}'", {**_COMPLETED, column: value}
     yield "a scene_description of 4000 characters", {**_ACCEPTED, "scene_description": "x" * 4000}
     yield "a custom_prompt of 2000 characters", {**_ACCEPTED, "custom_prompt": "x" * 2000}
     yield "a request with a script_id", {**_ACCEPTED, "script_id": _ID}
@@ -97,7 +99,8 @@ def refused_by_checks(connection: Connection, table: str, existing: Existing) ->
             connection.exec_driver_sql(f"ALTER TABLE {_PROBE} {', '.join(nullable)}")
         for words, row in _rows():
             for check in _violated(connection, existing, row):
-                refused.setdefault(check, []).append(words)
+                if words not in (said := refused.setdefault(check, [])):
+                    said.append(words)
     finally:
         outer.rollback()
     return refused
@@ -110,20 +113,23 @@ def _violated(connection: Connection, existing: Existing, row: Row) -> list[str]
     violated: list[str] = []
     whole = connection.begin_nested()
     try:
-        while True:
-            once = connection.begin_nested()
-            try:
-                connection.exec_driver_sql(insert)
-                return violated
-            except exc.DBAPIError as error:
-                once.rollback()
-                cause = getattr(error.orig, "__cause__", None)
-                name = getattr(cause, "constraint_name", None)
-                if getattr(cause, "sqlstate", None) != _CHECK_VIOLATED or name is None or name in violated:
-                    # a value that the type refuses: said by the rule for types
-                    return violated
-                violated.append(name)
-                # one row may offend several
-                connection.exec_driver_sql(f"ALTER TABLE pg_temp.{_PROBE} DROP CONSTRAINT {quoted(name)}")
+        while (name := _first_violated(connection, insert)) is not None and name not in violated:
+            violated.append(name)
+            # one row may offend several, and Postgres names the first
+            connection.exec_driver_sql(f"ALTER TABLE pg_temp.{_PROBE} DROP CONSTRAINT {quoted(name)}")
     finally:
         whole.rollback()
+    return violated
+
+
+def _first_violated(connection: Connection, insert: str) -> str | None:
+    once = connection.begin_nested()
+    try:
+        connection.exec_driver_sql(insert)
+    except exc.DBAPIError as error:
+        cause = getattr(error.orig, "__cause__", None)
+        # any other error is of a value that the type refuses: said by the rule for types
+        return getattr(cause, "constraint_name", None) if sqlstate(error) == _CHECK_VIOLATED else None
+    finally:
+        once.rollback()
+    return None
