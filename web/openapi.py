@@ -172,7 +172,7 @@ def routes(described: Mapping[str, Any]) -> list[Route]:
 
     async def docs(request: Request) -> Response:
         policy = (
-            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src *; img-src data:"
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
         )
         return Response(page, media_type="text/html", headers={"Content-Security-Policy": policy})
 

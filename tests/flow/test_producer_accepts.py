@@ -140,3 +140,44 @@ async def test_two_users_may_choose_the_same_key(client: httpx.AsyncClient, data
         assert response.status_code == 202
         assert "idempotency-replayed" not in response.headers
     assert len(await database.fetch("SELECT id FROM image_generations")) == 2
+
+
+async def test_a_key_of_200_characters_is_fine(client: httpx.AsyncClient, user: UUID) -> None:
+    headers = {**bearer(user), "Idempotency-Key": "~" * 200}
+    assert (await client.post(path_of(), json=BODY, headers=headers)).status_code == 202
+
+
+async def test_the_largest_scene_number_is_stored(client: httpx.AsyncClient, user: UUID) -> None:
+    assert (await client.post(path_of(2_147_483_647), json=BODY, headers=bearer(user))).status_code == 202
+
+
+async def test_every_printable_character_arrives(client: httpx.AsyncClient, database: Database, user: UUID) -> None:
+    text = "“Take some more tea” 🫖 — Ȧlïçé; DROP TABLE x; 茶 $1 %s"
+    assert (await client.post(path_of(), json={"scene_description": text}, headers=bearer(user))).status_code == 202
+    (row,) = await database.fetch("SELECT scene_description FROM image_generations")
+    assert row.scene_description == text
+
+
+async def test_the_body_ends_at_64_kb(client: httpx.AsyncClient, user: UUID) -> None:
+    def padded(size: int) -> bytes:
+        content = json.dumps(BODY).encode()
+        return content + b" " * (size - len(content))
+
+    async def streamed(content: bytes) -> AsyncIterator[bytes]:
+        for start in range(0, len(content), 1_000):
+            yield content[start : start + 1_000]
+
+    for content in (padded(65_536), streamed(padded(65_536))):
+        assert (await client.post(path_of(), content=content, headers=bearer(user))).status_code == 202
+    for content in (padded(65_537), streamed(padded(65_537))):
+        problem_of(await client.post(path_of(), content=content, headers=bearer(user)), 413, "body_too_large")
+
+
+async def test_a_body_that_is_clearly_not_json_is_415(client: httpx.AsyncClient, user: UUID) -> None:
+    content = json.dumps(BODY)
+    for kind in ("image/png", "application/xml", "multipart/form-data; boundary=x"):
+        response = await client.post(path_of(), content=content, headers={**bearer(user), "Content-Type": kind})
+        problem_of(response, 415, "not_json")
+    for kind in ("application/json; charset=utf-8", "APPLICATION/JSON", "application/x-www-form-urlencoded"):
+        response = await client.post(path_of(), content=content, headers={**bearer(user), "Content-Type": kind})
+        assert response.status_code == 202

@@ -1,6 +1,5 @@
 """The accepting process through its own `build`: every refusal, by field and by code."""
 
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,25 +7,16 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from storage.database import Database
-from storage.settings import DatabaseSettings
 from tests.flow.accepting import BODY, CHAPTER, bearer, client_of, fields_of, path_of, problem_of, settings_of
 
-pytestmark = [pytest.mark.flow, pytest.mark.connected]
+pytestmark = pytest.mark.flow
 
 
 @pytest.fixture
-async def client(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
-    async with client_of(settings_of(database_url)) as client:
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    # nothing here may get as far as Postgres: where it did, the answer would be 503
+    async with client_of(settings_of("postgresql://x@/x?host=/nowhere")) as client:
         yield client
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(DatabaseSettings(database_url=database_url), application="test")
-    await database.open()
-    yield database
-    await database.close()
 
 
 @pytest.fixture
@@ -38,11 +28,6 @@ def user() -> UUID:
 async def test_a_key_must_be_printable_and_short(client: httpx.AsyncClient, user: UUID, key: str) -> None:
     headers = {**bearer(user), "Idempotency-Key": key}
     assert fields_of(await client.post(path_of(), json=BODY, headers=headers)) == ["Idempotency-Key"]
-
-
-async def test_a_key_of_200_characters_is_fine(client: httpx.AsyncClient, user: UUID) -> None:
-    headers = {**bearer(user), "Idempotency-Key": "~" * 200}
-    assert (await client.post(path_of(), json=BODY, headers=headers)).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -61,10 +46,6 @@ async def test_a_key_of_200_characters_is_fine(client: httpx.AsyncClient, user: 
 )
 async def test_the_path_is_checked_by_field(client: httpx.AsyncClient, user: UUID, path: str, field: str) -> None:
     assert fields_of(await client.post(path, json=BODY, headers=bearer(user))) == [field]
-
-
-async def test_the_largest_scene_number_is_stored(client: httpx.AsyncClient, user: UUID) -> None:
-    assert (await client.post(path_of(2_147_483_647), json=BODY, headers=bearer(user))).status_code == 202
 
 
 @pytest.mark.parametrize(
@@ -117,38 +98,6 @@ async def test_a_thousand_faults_make_a_short_answer(client: httpx.AsyncClient, 
     response = await client.post(path_of(), json=body, headers=bearer(user))
     assert len(fields_of(response)) == 20
     assert len(response.content) < 10_000
-
-
-async def test_every_printable_character_arrives(client: httpx.AsyncClient, database: Database, user: UUID) -> None:
-    text = "“Take some more tea” 🫖 — Ȧlïçé; DROP TABLE x; 茶 $1 %s"
-    assert (await client.post(path_of(), json={"scene_description": text}, headers=bearer(user))).status_code == 202
-    (row,) = await database.fetch("SELECT scene_description FROM image_generations")
-    assert row.scene_description == text
-
-
-async def test_the_body_ends_at_64_kb(client: httpx.AsyncClient, user: UUID) -> None:
-    def padded(size: int) -> bytes:
-        content = json.dumps(BODY).encode()
-        return content + b" " * (size - len(content))
-
-    async def streamed(content: bytes) -> AsyncIterator[bytes]:
-        for start in range(0, len(content), 1_000):
-            yield content[start : start + 1_000]
-
-    for content in (padded(65_536), streamed(padded(65_536))):
-        assert (await client.post(path_of(), content=content, headers=bearer(user))).status_code == 202
-    for content in (padded(65_537), streamed(padded(65_537))):
-        problem_of(await client.post(path_of(), content=content, headers=bearer(user)), 413, "body_too_large")
-
-
-async def test_a_body_that_is_clearly_not_json_is_415(client: httpx.AsyncClient, user: UUID) -> None:
-    content = json.dumps(BODY)
-    for kind in ("image/png", "application/xml", "multipart/form-data; boundary=x"):
-        response = await client.post(path_of(), content=content, headers={**bearer(user), "Content-Type": kind})
-        problem_of(response, 415, "not_json")
-    for kind in ("application/json; charset=utf-8", "APPLICATION/JSON", "application/x-www-form-urlencoded"):
-        response = await client.post(path_of(), content=content, headers={**bearer(user), "Content-Type": kind})
-        assert response.status_code == 202
 
 
 async def test_who_calls_must_be_known_before_anything_is_checked(client: httpx.AsyncClient) -> None:
