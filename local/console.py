@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,8 @@ Echo = Literal["all", "warnings", "none"]
 _WIDTH = 12
 _DIM, _BOLD, _RED, _YELLOW, _PLAIN = "2", "1", "31", "33", "0"
 _SEVERE = {"warning": _YELLOW, "error": _RED, "critical": _RED, "exception": _RED}
-_SHOWN_BEFORE = ("timestamp", "level", "event", "logger", "service")
+_SHOWN_BEFORE = ("time", "timestamp", "level", "event", "logger", "service")
+_SAID_AGAIN_AFTER = 30.0  # seconds; an outage makes a client repeat one sentence many times a second
 # the JVM warns at every start, and Postgres writes ERROR for each statement a client got wrong
 _PLAIN_TROUBLE = (" ERROR ", " FATAL", "FATAL:", "PANIC:", "Exception", "OutOfMemory", "Traceback", "Error: ")
 
@@ -60,6 +61,7 @@ class Follower:
     log: Path
     _position: int = 0
     _rest: bytes = b""
+    _said: dict[str, float] = field(default_factory=dict)
 
     def follow(self, console: Console, echo: Echo) -> None:
         try:
@@ -73,8 +75,16 @@ class Follower:
         for raw in lines:
             line = raw.decode(errors="replace").rstrip()
             severity, words = self._read(line)
-            if words and (echo == "all" or severity is not None):
+            if words and (echo == "all" or (severity is not None and self._is_news(words))):
                 console.echo(self.name, words, severity=severity)
+
+    def _is_news(self, words: str) -> bool:
+        now = time.monotonic()
+        if now - self._said.get(words, -_SAID_AGAIN_AFTER) < _SAID_AGAIN_AFTER:
+            return False
+        self._said = {said: when for said, when in self._said.items() if now - when < _SAID_AGAIN_AFTER}
+        self._said[words] = now
+        return True
 
     def _read(self, line: str) -> tuple[str | None, str]:
         """The severity of a line worth a person's attention (else None), and the line as a person reads it."""

@@ -17,7 +17,9 @@ MOST_NOTIFIERS = 60
 _HOST = "127.0.0.1"
 # what runs on one machine stops within 10 s altogether: no drain of minutes here
 _SHORT_STOPS = {
-    "SCENEWIRE_GRACE": "4",
+    "SCENEWIRE_DRAIN": "4",
+    "SCENEWIRE_PRODUCER_DRAIN": "1",
+    "SCENEWIRE_RELAY_GRACE": "0.5",
     "SCENEWIRE_DRAIN_WINDOW": "0.2",
     "SCENEWIRE_STOP_TIMEOUT": "1",
 }
@@ -154,15 +156,15 @@ def assemble(options: Options, state: State, environ: Mapping[str, str]) -> Asse
             PythonStep("provision", state.log("provision"), module="messaging.provision", environment=env),
         ],
         processes=[producer, relay, *consumers, *notifiers],
-        # 9.4 s at most, mostly one or two: what a stage leaves of its time goes to the next
+        # 9.6 s at most, mostly one or two: what a stage leaves of its time goes to the next
         farewells=[
-            Farewell([producer], 1.2),
-            Farewell(consumers, 4.6),
-            Farewell([relay], 0.7),
+            Farewell([producer], 2.0),
+            Farewell(consumers, 4.4),
+            Farewell([relay], 0.8),
             Farewell(notifiers, 0.8),
             Farewell(simulator, 0.3),
-            Farewell(kafka, 0.9),
-            Farewell(postgres, 0.9),
+            Farewell(kafka, 0.7),
+            Farewell(postgres, 0.6),
         ],
         ports=ports,
     )

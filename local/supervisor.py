@@ -80,12 +80,11 @@ class Supervisor:
             born = time.monotonic()
             await self._launch(server)
             if await self._until_ready(server, None if up.is_set() else _START_TIMEOUT):
-                self.console.line(
-                    server.name, f"{'back' if up.is_set() else 'ready'} ({time.monotonic() - born:.1f} s)"
-                )
+                words = f"{'back' if up.is_set() else 'ready'} ({time.monotonic() - born:.1f} s)"
                 up.set()
                 if self._all_ready:
-                    self.on_ready()
+                    self.on_ready()  # before it is said: who reads the line may read the file
+                self.console.line(server.name, words)
                 await _until_ended(server)
             if time.monotonic() - born > _FORGOTTEN_AFTER:
                 delay, deaths = _FIRST_DELAY, 0

@@ -50,7 +50,7 @@ def test_all_that_starts_is_stopped_in_order_within_ten_seconds(state: State) ->
         *("producer", "consumer-1", "consumer-2", "relay", "notifier-1", "notifier-2", "simulator", "kafka", "postgres")
     ]
     assert sorted(order) == sorted(server.name for server in lineup.servers)
-    assert sum(farewell.seconds for farewell in lineup.farewells) < 9.5
+    assert sum(farewell.seconds for farewell in lineup.farewells) < 9.7
 
 
 def test_the_most_of_everything_has_ports_of_its_own(state: State) -> None:
@@ -74,7 +74,7 @@ def test_own_kafka_postgres_and_provider_are_used(state: State) -> None:
 
 
 def test_the_callers_words_reach_every_process(state: State) -> None:
-    given = {"SCENEWIRE_PROVIDER_SLOTS": "9", "MODELSLAB_EXTRA": "kept", "SCENEWIRE_GRACE": "77"}
+    given = {"SCENEWIRE_PROVIDER_SLOTS": "9", "MODELSLAB_EXTRA": "kept", "SCENEWIRE_DRAIN": "77"}
     assembly = assemble(Options(), state, given)
     for name in ("simulator", "producer", "relay", "consumer-1", "notifier-1", "migrate", "provision"):
         assert environment(assembly, name).items() >= given.items()
