@@ -37,7 +37,7 @@ log = structlog.get_logger()
 TITLE = "Scenewire: statuses and pictures"
 _BEAT_EVERY = 1.0
 _STALLED_AFTER = 10.0
-_HEARD_SLACK = 5.0
+_HEARD_SLACK = 1.0
 
 
 class Notifier:
@@ -84,9 +84,8 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Noti
         hub=hub, snapshots=snapshots, verifier=verifier, stalls=stalls, settings=settings, clock=clock
     )
     tail = Tail(settings, topics.STATUS)
-    # a quiet log is asked whether it is really quiet every `kafka_stall` seconds
-    heard_within = settings.kafka_stall + settings.kafka_send_timeout + _HEARD_SLACK
-    events = StatusEvents(tail, hub, cursors, heard_within=heard_within)
+    # a quiet log is asked every `kafka_stall` seconds whether it is really quiet
+    events = StatusEvents(tail, hub, cursors, heard_within=1.5 * settings.kafka_stall + _HEARD_SLACK)
     health = Health()
     health.depends_on("postgres", database.ping)
     health.depends_on("kafka", events.healthy)
@@ -95,12 +94,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Noti
         reader=reader, snapshots=snapshots, cursors=cursors, hub=hub, polls=polls, verifier=verifier, clock=clock
     )
     pictures = Pictures(
-        reader=reader,
-        media=media,
-        verifier=verifier,
-        # as text, and as the consumer has them when it signs an address
-        secrets=[secret.hex() for secret in settings.signing_secrets],
-        push_url=settings.push_url,
+        reader=reader, media=media, verifier=verifier, secrets=settings.signing_secrets, push_url=settings.push_url
     )
 
     @asynccontextmanager
