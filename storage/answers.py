@@ -169,3 +169,22 @@ class Answers:
         )
         done = {row.token for row in rows if row.done}
         return [s.claim_token in done for s in stored]
+
+
+_LEARN = """
+UPDATE generation_attempts a SET provider_request_id = l.request_id, fetch_url = coalesce(a.fetch_url, l.fetch_url)
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS l(attempt_id, request_id, fetch_url)
+WHERE a.id = l.attempt_id AND a.provider_request_id IS NULL
+"""
+
+
+async def learn(database: Database, answers: Sequence[Answer]) -> None:
+    """Write the ids a worker holds in memory, claim or not: first thing after a lost connection (W3, F4)."""
+    known = [a for a in answers if a.provider_request_id is not None]
+    if known:
+        await database.fetch(
+            _LEARN,
+            [a.attempt_id for a in known],
+            [a.provider_request_id for a in known],
+            [a.fetch_url for a in known],
+        )

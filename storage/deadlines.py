@@ -19,7 +19,8 @@ WITH held AS (
 ), closed AS (
     UPDATE generation_attempts a SET outcome = 'cancelled', counted = false, error_class = '{ErrorClass.DEADLINE}',
         closed_at = now()
-    FROM held WHERE a.record_id = held.id AND a.outcome IS NULL AND a.sent_at IS NULL RETURNING a.id
+    FROM held WHERE a.record_id = held.id AND a.outcome IS NULL AND a.sent_at IS NULL
+    RETURNING a.id, a.record_id, a.cost, a.prompt
 ), freed AS (
     UPDATE provider_slots s SET attempt_id = NULL FROM closed WHERE s.attempt_id = closed.id
 ), ended AS (
@@ -32,7 +33,7 @@ WITH held AS (
             ELSE 'This image could not be made in time. Please request it again.' END,
         stage = 'done', updated_at = now(), completed_at = now()
     FROM held WHERE g.id = held.id RETURNING g.*
-), {fail_rows("ended")}
+), {fail_rows("ended", closed="closed")}
 SELECT g.id, {READ_WOKEN} FROM ended g
 """
 
@@ -74,3 +75,11 @@ async def close_after_the_end(
     """
     rows = await database.fetch(_CLOSE_ATTEMPT, attempt_id, succeeded, outcome, output_urls, proxy_urls)
     return bool(rows)
+
+
+_PURGE_KEYS = "DELETE FROM idempotency_keys WHERE created_at < now() - make_interval(secs => $1)"
+
+
+async def purge_keys(database: Database, *, after: float) -> None:
+    """Forget idempotency keys older than `after` seconds."""
+    await database.fetch(_PURGE_KEYS, after)

@@ -58,6 +58,7 @@ class Claimed:
     webhook_token: str | None
     retry_count: int
     takeovers: int
+    lane: str
     user_tier: str
     image_type: str
     scene_description: str
@@ -77,9 +78,9 @@ class Claimed:
 
 
 CLAIMED_COLUMNS = """g.id AS record_id, a.id AS attempt_id, a.attempt, g.claim_token, a.model_id, a.prompt, a.path,
-    a.payload, a.webhook_token, g.retry_count, g.takeovers, g.user_tier, g.image_type, g.scene_description, g.style,
-    g.aspect_ratio, g.custom_prompt, g.traceparent, a.sent_at IS NOT NULL AS sent, a.outcome, a.provider_request_id,
-    a.fetch_url, a.eta::float8 AS eta, a.output_urls, a.proxy_urls,
+    a.payload, a.webhook_token, g.retry_count, g.takeovers, g.lane, g.user_tier, g.image_type, g.scene_description,
+    g.style, g.aspect_ratio, g.custom_prompt, g.traceparent, a.sent_at IS NOT NULL AS sent, a.outcome,
+    a.provider_request_id, a.fetch_url, a.eta::float8 AS eta, a.output_urls, a.proxy_urls,
     extract(epoch FROM g.deadline_at - now())::float8 AS seconds_left"""
 
 

@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from schemas.errors import ErrorClass
 from schemas.words import Stage, Status
-from storage.catalogue import Column, Existing, quoted
-from storage.probing import refused_by_checks
+from storage.catalogue import Column, Constraint, Existing, quoted
+from storage.probing import WORDS, refused_by_checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,14 @@ def all_of(
                 f"{table} has no column {name}, so that its rows cannot be told apart or shown.",
                 [f"ALTER TABLE {table} ADD COLUMN {name} {definition}"],
             )
+    # constraints first: what is proposed for them clears the way for what is proposed for columns
+    yield from _constraints(table, existing, keep_foreign_keys=keep_foreign_keys)
+    for check, words in refused_by_checks(connection, table, existing).items():
+        constraint = next(c for c in existing.checks if c.name == check)
+        yield Objection(
+            f"The check {check} ({constraint.definition}) refuses what Scenewire writes: {_listed(words)}.",
+            [_widened(constraint)],
+        )
     foreign = {name for name in _OURS_ALONE if name in existing.columns and _used(connection, table, existing, name)}
     for name, column in existing.columns.items():
         if name in foreign:
@@ -125,14 +133,20 @@ def all_of(
                 yield from _nulls(connection, table, name, default)
         if name not in foreign:
             yield from _emptiness(table, column, wanted)
-    yield from _constraints(table, existing, keep_foreign_keys=keep_foreign_keys)
-    for check, words in refused_by_checks(connection, table, existing).items():
-        constraint = next(c for c in existing.checks if c.name == check)
-        yield Objection(
-            f"The check {check} ({constraint.definition}) refuses what Scenewire writes: {_listed(words)}. "
-            "Widen it, or drop it.",
-            [constraint.drop],
-        )
+
+
+def _widened(check: Constraint) -> str:
+    """Where it is about one column whose words are known: what it admits and our words beside it. Else its end."""
+    words = WORDS.get(next(iter(check.columns))) if len(check.columns) == 1 else None
+    expression = re.fullmatch(r"CHECK \((.*)\)( NO INHERIT)?( NOT VALID)?", check.definition, re.DOTALL)
+    if words is None or expression is None:
+        return check.drop
+    (column,) = check.columns
+    ours = ", ".join(f"'{word}'" for word in words)
+    # not validated: what it admitted it still admits, so that no row need be read again
+    return (
+        f"{check.drop}, ADD CONSTRAINT {quoted(check.name)} CHECK ({expression[1]} OR {column} IN ({ours})) NOT VALID"
+    )
 
 
 def _used(connection: Connection, table: str, existing: Existing, name: str) -> bool:

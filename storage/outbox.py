@@ -116,6 +116,10 @@ class OutboxReader:
         except TimeoutError:
             return
 
+    def wake(self) -> None:
+        """End the `wait` that is going on."""
+        self._news.set()
+
     async def close(self) -> None:
         """Give the lock and the connection up; bounded, also with Postgres gone."""
         connection, self._connection = self._connection, None

@@ -4,7 +4,7 @@ A CHECK is any SQL, so it is not read but tried, on a temporary table of the sam
 savepoint. Foreign keys and triggers are not copied: nothing is looked up and nobody is told.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from sqlalchemy import Connection, exc
 
@@ -17,6 +17,14 @@ _ID = "018f0000-0000-7000-8000-000000000001"
 _CHECK_VIOLATED = "23514"
 
 Row = Mapping[str, str | None]
+
+WORDS: Mapping[str, Sequence[str]] = {
+    "status": list(Status),
+    "style": list(Style),
+    "aspect_ratio": list(ASPECT_RATIOS.values()),
+    "user_tier": list(Tier),
+}
+"""Columns that hold one of a closed set of words, and the words."""
 
 _ACCEPTED: Row = {
     "id": _ID,
@@ -68,9 +76,9 @@ def _rows() -> Iterator[tuple[str, Row]]:
     )
     yield "status 'cancelled'", {**_DONE, "status": Status.CANCELLED}
     for column, values in (
-        ("style", list(Style)),
-        ("aspect_ratio", list(ASPECT_RATIOS.values())),
-        ("user_tier", list(Tier)),
+        ("style", WORDS["style"]),
+        ("aspect_ratio", WORDS["aspect_ratio"]),
+        ("user_tier", WORDS["user_tier"]),
         ("progress", ["0", "100"]),
         ("scene_number", [str(SCENE_NUMBER_MAX)]),
         ("retry_count", ["1", "2", "3"]),

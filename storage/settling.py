@@ -153,12 +153,14 @@ DEAD_DATA = """json_build_object('record_id', g.id, 'request', json_strip_nulls(
     'error_message', g.error_message)"""
 
 
-def fail_rows(rows: str, *, cost: str = "NULL", prompt: str = "NULL") -> str:
+def fail_rows(rows: str, *, closed: str) -> str:
     """CTEs that tell of the failed records in `rows`: status, fact, dead letter and its row.
 
-    `cost` and `prompt` are SQL for what the fact says beside the status.
+    `closed` is the CTE of the attempts that ended with them: record_id, cost, prompt.
     """
-    facts = f"({STATUS_JSON}::jsonb || jsonb_build_object('cost', {cost}, 'prompt', {prompt}))::json"
+    facts = f"""({STATUS_JSON}::jsonb || coalesce(
+        (SELECT jsonb_build_object('cost', c.cost::float8, 'prompt', c.prompt) FROM {closed} c
+         WHERE c.record_id = g.id LIMIT 1), '{{"cost": null, "prompt": null}}'))::json"""
     return f"""told AS ({tell_status("consumer", rows)}), fact AS (
     INSERT INTO outbox (topic, key, body)
     SELECT '{topics.FAILED}', {KEY}, {cloud_event("consumer", events.FAILED_TYPE, facts)} FROM {rows} g
@@ -182,14 +184,14 @@ def fail_rows(rows: str, *, cost: str = "NULL", prompt: str = "NULL") -> str:
 
 
 _DIE = f"""
-WITH {_HELD.format(outcome=_OUTCOME.format(otherwise="$8::text"), counted="true", more="")},
+WITH {_HELD.format(outcome=_OUTCOME.format(otherwise="$8::text"), counted="a.sent_at IS NOT NULL", more="")},
 {_FREED.format(rest="0")},
 ended AS (
     UPDATE image_generations g SET status = 'failed', stage = 'done', version = g.version + 1, claim_token = NULL,
         worker_id = NULL, retry_at = NULL, error_class = $7, error_code = $4, error_message = $6,
         updated_at = now(), completed_at = now()
     FROM held WHERE g.id = held.id RETURNING g.*
-), {fail_rows("ended", cost="$9::float8", prompt="$10::text")}
+), {fail_rows("ended", closed="closed")}
 SELECT g.id, {READ_WOKEN} FROM ended g
 """
 
@@ -200,8 +202,6 @@ async def die(
     failure: Failure,
     *,
     dead_class: ErrorClass,
-    cost: float | None,
-    prompt: str | None,
     uncertain: bool = False,
 ) -> bool:
     """End the record as failed, with its dead letter; `dead_class` names the topic. The slot goes with the attempt."""
@@ -211,8 +211,6 @@ async def die(
             *_arguments(claim, failure),
             dead_class.value,
             "uncertain" if uncertain else "failed",
-            cost,
-            prompt,
         )
     )
 

@@ -17,15 +17,6 @@ class Taken:
     released: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """A dead worker's attempt, marked as sending, whose answer never came: it may have been charged."""
-
-    record_id: UUID
-    attempt_id: UUID
-    claim_token: UUID | None
-
-
 # judged by Postgres' clock alone; the caller makes sure that the silence is not Postgres' own (W3)
 _DEAD = "SELECT id FROM workers WHERE alive_until < now() - make_interval(secs => $1) ORDER BY id"
 
@@ -84,16 +75,31 @@ SELECT g.id, {READ_WOKEN} FROM told_rows g
 
 _FENCE = "UPDATE workers SET fenced_at = coalesce(fenced_at, now()) WHERE id = ANY($1::uuid[])"
 
-_UNANSWERED = """
-SELECT g.id AS record_id, a.id AS attempt_id,
-    CASE WHEN g.status = 'in_progress' AND g.attempt = a.attempt THEN g.claim_token END AS claim_token
+# a dead worker's attempts, marked as sending, whose answer never came: they may have been charged
+_UNANSWERED = f"""
+SELECT {CLAIMED_COLUMNS}
 FROM generation_attempts a JOIN image_generations g ON g.id = a.record_id
 LEFT JOIN workers w ON w.id = a.worker_id
 WHERE a.sent_at IS NOT NULL AND a.outcome IS NULL AND a.provider_request_id IS NULL AND a.output_urls IS NULL
     AND a.id IN (SELECT attempt_id FROM provider_slots WHERE attempt_id IS NOT NULL)
+    AND g.status = 'in_progress' AND g.claim_token = a.claim_token
     AND (w.id IS NULL OR w.alive_until < now() - make_interval(secs => $1))
-    AND a.sent_at < now() - make_interval(secs => $1)
 ORDER BY g.id LIMIT 100
+"""
+
+# the same where the record has ended meanwhile: only the attempt is left to close
+_UNANSWERED_AFTER_THE_END = """
+WITH closed AS (
+    UPDATE generation_attempts a SET outcome = 'uncertain', counted = true, closed_at = now()
+    FROM image_generations g
+    WHERE g.id = a.record_id AND g.status IN ('completed', 'failed', 'cancelled')
+        AND a.sent_at IS NOT NULL AND a.outcome IS NULL AND a.provider_request_id IS NULL AND a.output_urls IS NULL
+        AND a.id IN (SELECT attempt_id FROM provider_slots WHERE attempt_id IS NOT NULL)
+        AND NOT EXISTS (SELECT FROM workers w
+            WHERE w.id = a.worker_id AND w.alive_until >= now() - make_interval(secs => $1))
+    RETURNING a.id
+)
+UPDATE provider_slots s SET attempt_id = NULL FROM closed WHERE s.attempt_id = closed.id
 """
 
 
@@ -133,10 +139,13 @@ async def take_over(database: Database, worker_id: UUID, *, judge: bool, stale: 
     return await database.run(work)
 
 
-async def unanswered(database: Database, *, after: float) -> Sequence[Unanswered]:
-    """Attempts sent by workers that have been dead for `after` seconds, and not answered (W2)."""
-    rows = await database.fetch(_UNANSWERED, after)
-    return [Unanswered(row.record_id, row.attempt_id, row.claim_token) for row in rows]
+async def unanswered(database: Database, *, after: float) -> list[Claimed]:
+    """Attempts sent by workers that have been dead for `after` seconds, and not answered (W2).
+
+    Those of ended records are closed here as uncertain; the others are for the caller to settle, under their claims.
+    """
+    await database.fetch(_UNANSWERED_AFTER_THE_END, after)
+    return [claimed(row) for row in await database.fetch(_UNANSWERED, after)]
 
 
 async def hand_back(database: Database, tokens: Sequence[UUID]) -> int:
@@ -164,3 +173,25 @@ WHERE g.claim_token = ANY($1::uuid[]) AND g.status = 'in_progress' ORDER BY g.id
 """
 
 _LET_GO = "UPDATE image_generations SET claim_token = NULL, worker_id = NULL WHERE id = ANY($1::uuid[])"
+
+# attempts of ended records that still hold a slot and have an id: somebody must follow them to their end (F3)
+_ORPHANS = f"""
+WITH orphans AS (
+    SELECT a.id, a.record_id FROM generation_attempts a
+    JOIN provider_slots s ON s.attempt_id = a.id
+    JOIN image_generations g ON g.id = a.record_id
+    LEFT JOIN workers w ON w.id = a.worker_id
+    WHERE g.status IN ('completed', 'failed', 'cancelled') AND a.provider_request_id IS NOT NULL
+        AND (w.id IS NULL OR w.alive_until < now() - make_interval(secs => $2))
+    ORDER BY a.record_id LIMIT $3 FOR UPDATE OF a
+), a AS (
+    UPDATE generation_attempts a SET worker_id = $1, claim_token = gen_random_uuid(), claimed_at = now()
+    FROM orphans WHERE a.id = orphans.id RETURNING a.*
+)
+SELECT {CLAIMED_COLUMNS.replace("g.claim_token", "a.claim_token")} FROM a JOIN image_generations g ON g.id = a.record_id
+"""
+
+
+async def adopt_orphans(database: Database, worker_id: UUID, *, stale: float = 0.0, limit: int = 20) -> list[Claimed]:
+    """Attempts without a living worker whose records have ended; the claim is on the attempt alone."""
+    return [claimed(row) for row in await database.fetch(_ORPHANS, worker_id, stale, limit)]

@@ -54,3 +54,14 @@ async def postgres_older_than(database: Database, seconds: float) -> bool:
     """Whether Postgres has run for so long that a worker's silence is the worker's own (W3)."""
     (row,) = await database.fetch(_OLD_ENOUGH, seconds)
     return bool(row.old_enough)
+
+
+_FENCE_SILENT = """
+UPDATE workers SET fenced_at = now()
+WHERE fenced_at IS NULL AND alive_until < now() - make_interval(secs => $1) RETURNING id
+"""
+
+
+async def fence_silent(database: Database, *, after: float) -> int:
+    """Fence workers silent for `after` seconds, before what they had sent is called uncertain (W4)."""
+    return len(await database.fetch(_FENCE_SILENT, after))

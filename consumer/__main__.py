@@ -1,0 +1,35 @@
+"""`python -m consumer`: makes the pictures."""
+
+import asyncio
+import sys
+
+from consumer.app import build
+from consumer.settings import ConsumerSettings
+from telemetry import logs, traces
+from telemetry.settings import load
+from web import serving
+
+
+def main() -> int:
+    arguments = serving.parser(
+        "consumer", "Calls the provider for what was requested, stores the pictures; serves its health.", port=8720
+    ).parse_args()
+    settings = load(ConsumerSettings)
+    logs.configure(settings, service="consumer", secrets=settings.secrets())
+    traces.configure("consumer")
+
+    async def work_and_serve(stop: asyncio.Event) -> None:
+        bound = serving.bind(arguments.host, arguments.port)
+        try:
+            consumer = build(settings)
+        except ValueError as error:
+            raise serving.StartFailed(str(error)) from None
+        async with asyncio.TaskGroup() as group:
+            group.create_task(serving.serve(consumer.health.application(), bound, stop))
+            group.create_task(consumer.run(stop))
+
+    return serving.run(work_and_serve, stop_within=settings.drain + settings.consumer_stop_within)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

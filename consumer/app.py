@@ -1,0 +1,191 @@
+"""The composition root of a consumer."""
+
+import asyncio
+import contextlib
+import os
+import socket
+
+import httpx
+import structlog
+
+from consumer.dispatch import Dispatch
+from consumer.drafts import Drafts
+from consumer.generation import Generation
+from consumer.handlers import Handlers
+from consumer.models import Catalogue
+from consumer.modelslab import ModelsLab
+from consumer.settings import ConsumerSettings
+from consumer.settlement import Settlement
+from consumer.storing import Storing
+from consumer.sweep import Sweep
+from consumer.worker import Worker
+from media.store import Media
+from messaging.subscribe import Subscriptions
+from schemas import topics
+from schemas.words import Lane
+from storage.database import Database, Unavailable
+from storage.dispatching import Dispatcher
+from storage.workers import provide_slots
+from telemetry import metrics
+from web.health import Health
+
+log = structlog.get_logger(__name__)
+
+GROUP = "scene-images"
+_LOOP_PATIENCE = 30.0
+"""Seconds without a turn of dispatch or sweep after which the process no longer counts as alive."""
+
+
+class Consumer:
+    """One consumer process: `run` until its event is set, then drain."""
+
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        *,
+        provider_transport: httpx.AsyncBaseTransport | None = None,
+        picture_transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._settings = settings
+        self._stop = asyncio.Event()
+        self.health = Health()
+        catalogue = Catalogue.load(settings.models_file)
+        self._database = Database(settings, application="scenewire-consumer")
+        self._media = Media(settings)
+        self._provider = ModelsLab(
+            base_url=settings.modelslab_base_url,
+            api_key=settings.modelslab_api_key,
+            submit_timeout=settings.submit_timeout,
+            fetch_timeout=settings.fetch_timeout,
+            connections=settings.provider_slots,
+            transport=provider_transport,
+        )
+        self._pictures = httpx.AsyncClient(
+            transport=picture_transport,
+            timeout=httpx.Timeout(settings.download_timeout, connect=5.0),
+            limits=httpx.Limits(max_connections=100, max_keepalive_connections=50, keepalive_expiry=4.0),
+        )
+        drafts = Drafts(catalogue, webhooks=settings.public_url is not None)
+        dispatcher = Dispatcher(
+            self._database,
+            drafts.first,
+            run_deadline=settings.run_deadline,
+            bulk_deadline=settings.bulk_deadline,
+        )
+        self._worker = Worker(
+            settings,
+            name=f"{socket.gethostname()}:{os.getpid()}",
+            beat=settings.worker_beat,
+            life=settings.worker_life,
+            held=lambda: list(self._generation.held.values()),
+            on_fenced=lambda: self._dispatch.drop_all(),
+        )
+        self._dispatch = Dispatch(
+            database=self._database,
+            dispatcher=dispatcher,
+            worker_id=lambda: self._worker.id,
+            period=settings.sweep,
+            beat=self.health.watch("dispatch", within=_LOOP_PATIENCE).beat,
+        )
+        settlement = Settlement(settings, database=self._database, drafts=drafts, slot_freed=self._dispatch.wake)
+        self._generation = Generation(
+            settings,
+            database=self._database,
+            provider=self._provider,
+            settlement=settlement,
+            storing=Storing(settings, media=self._media, client=self._pictures),
+            slot_freed=self._dispatch.wake,
+        )
+        self._dispatch.works_with(self._generation, settlement)
+        self._sweep = Sweep(
+            settings,
+            database=self._database,
+            worker=self._worker,
+            dispatch=self._dispatch,
+            settlement=settlement,
+            beat=self.health.watch("sweep", within=_LOOP_PATIENCE).beat,
+        )
+        handlers = Handlers(
+            database=self._database,
+            stop=self._stop,
+            deadline=settings.deadline,
+            wake=self._dispatch.wake,
+            wake_in=self._dispatch.wake_in,
+        )
+        self._subscriptions = Subscriptions(settings, group=GROUP)
+        for lane in Lane:
+            self._subscriptions.add(topics.requested(lane), handlers.on_requested(lane))
+        for tier in topics.RETRY_TIERS:
+            self._subscriptions.add(topics.retry(tier), handlers.on_retry)
+        self.health.depends_on("postgres", self._database.ping)
+        self.health.depends_on("kafka", self._kafka_is_there)
+        self.health.depends_on("media", self._media.healthy)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; Postgres or Kafka being away only pauses it."""
+        await self._worker.start()
+        working = asyncio.create_task(self._work(), name="work")
+        await stop.wait()
+        await self._drain(working)
+
+    async def _work(self) -> None:
+        await self._worker.registered()
+        await self._make_slots()
+        await self._subscriptions.start()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sweep.run(self._stop), name="sweep")
+            group.create_task(self._dispatch.run(self._stop), name="dispatch")
+            group.create_task(self._measure(), name="measure")
+
+    async def _drain(self, working: asyncio.Task[None]) -> None:
+        settings = self._settings
+        self.health.stopping()
+        self._stop.set()
+        await self._subscriptions.stop(2.0)
+        # taking ends before what was taken is handed back
+        await asyncio.wait({working}, timeout=2.0)
+        working.cancel()
+        unanswered = await self._dispatch.drain(settings.drain)
+        if unanswered:
+            log.warning("stopped_with_open_submits", uncertain=unanswered)
+        await self._worker.stop(3.0)
+        for closing in (self._provider.close(), self._pictures.aclose(), self._database.close()):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2.0):
+                    await closing
+        with contextlib.suppress(asyncio.CancelledError):
+            await working
+
+    async def _make_slots(self) -> None:
+        while not self._stop.is_set():
+            try:
+                await provide_slots(self._database, self._settings.provider_slots)
+                return
+            except Unavailable:
+                await asyncio.sleep(self._settings.sweep)
+
+    async def _kafka_is_there(self) -> None:
+        for one in await self._subscriptions.progress():
+            if not one.connected:
+                raise ConnectionError(f"{one.topic} is not subscribed yet")
+
+    async def _measure(self) -> None:
+        while not self._stop.is_set():
+            for phase, count in self._dispatch.phases().items():
+                metrics.gauge("running", count, stage=phase)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.sweep):
+                    await self._stop.wait()
+
+
+def build(
+    settings: ConsumerSettings,
+    *,
+    provider_transport: httpx.AsyncBaseTransport | None = None,
+    picture_transport: httpx.AsyncBaseTransport | None = None,
+) -> Consumer:
+    """A consumer that has not connected to anything yet; what is not ours enters through the keyword arguments.
+
+    Raises `consumer.models.CatalogueError` for a models' file and ValueError for addresses that cannot be used.
+    """
+    return Consumer(settings, provider_transport=provider_transport, picture_transport=picture_transport)

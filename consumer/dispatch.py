@@ -1,0 +1,171 @@
+"""The loop that gives due records to free slots, and the tasks it started (PIPELINE D, X).
+
+Woken by an admission, a freed slot, a due retry, and by itself each second.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+import structlog
+
+from consumer.generation import Generation, Phase, Work
+from consumer.settlement import Settlement
+from storage import takeovers
+from storage.database import Database, Unavailable
+from storage.dispatching import Claimed, Dispatcher
+from telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+_CLAIM_LIMIT = 50
+
+
+class Dispatch:
+    """Claims for this worker and runs what it claimed. `worker_id` may change (a fenced worker takes a new one)."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        dispatcher: Dispatcher,
+        worker_id: Callable[[], UUID],
+        period: float,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._database = database
+        self._dispatcher = dispatcher
+        self._worker_id = worker_id
+        self._period = period
+        self._beat = beat
+        self._generation: Generation | None = None
+        self._settlement: Settlement | None = None
+        self._wanted = asyncio.Event()
+        self._works: dict[asyncio.Task[None], Work] = {}
+
+    def works_with(self, generation: Generation, settlement: Settlement) -> None:
+        """Tell who runs the claims and who ends them; before `run`. They in turn wake this loop."""
+        self._generation = generation
+        self._settlement = settlement
+
+    def wake(self) -> None:
+        """There may be something due for a free slot."""
+        self._wanted.set()
+
+    def wake_in(self, seconds: float) -> None:
+        """The same after `seconds`: a retry is due then."""
+        asyncio.get_running_loop().call_later(max(0.0, seconds), self._wanted.set)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Dispatch until `stop` is set; Postgres being away only pauses it."""
+        while not stop.is_set():
+            self._beat()
+            self._wanted.clear()
+            try:
+                claims = await self._dispatcher.claim(self._worker_id(), limit=_CLAIM_LIMIT)
+            except Unavailable as error:
+                log.warning("dispatch_waits_for_postgres", error=str(error))
+                claims = []
+            except Exception:
+                log.exception("dispatch_failed")
+                claims = []
+            self.take(claims)
+            if len(claims) < _CLAIM_LIMIT:
+                await self._wait(stop)
+
+    def take(self, claims: Iterable[Claimed]) -> None:
+        """Start a task for each claim."""
+        for claimed in claims:
+            metrics.count("dispatched", lane=claimed.lane)
+            self._start(Work(claimed))
+
+    def follow(self, claims: Iterable[Claimed]) -> None:
+        """Start following attempts whose records have ended."""
+        assert self._generation is not None
+        for claimed in claims:
+            work = Work(claimed, Phase.POLLING)
+            self._track(asyncio.create_task(self._generation.follow_ended(claimed)), work)
+
+    def drop_all(self) -> None:
+        """Others hold our claims now: end every task; what they still learn of the provider is lost to them alone."""
+        for task in list(self._works):
+            task.cancel()
+
+    async def drain(self, grace: float) -> int:
+        """Stop as PIPELINE X1; gives the number of submits that were left without an answer.
+
+        What is not sent or can be resumed is handed back at once; open submits and storing get `grace` seconds.
+        """
+        self._cancel(lambda work: work.phase in (Phase.STARTING, Phase.POLLING))
+        pending = {task for task, work in self._works.items() if work.phase not in (Phase.STARTING, Phase.POLLING)}
+        deadline = asyncio.get_running_loop().time() + grace
+        while pending and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            # a submit that got its id goes on to poll: that can be handed back as well
+            _, pending = await asyncio.wait(pending, timeout=min(left, 0.1))
+            self._cancel(lambda work: work.phase is Phase.POLLING)
+        unanswered = [work for work in self._works.values() if work.phase is Phase.SUBMITTING]
+        self._cancel(lambda work: True)
+        if self._works:
+            await asyncio.wait(list(self._works), timeout=1.0)
+        assert self._settlement is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2.0):
+                await asyncio.gather(
+                    *(self._settlement.give_up_unanswered(work.claimed) for work in unanswered),
+                    return_exceptions=True,
+                )
+        return len(unanswered)
+
+    @property
+    def running(self) -> int:
+        return len(self._works)
+
+    def phases(self) -> dict[str, int]:
+        """How many tasks are at what."""
+        counts = {phase.value: 0 for phase in Phase}
+        for work in self._works.values():
+            counts[work.phase.value] += 1
+        return counts
+
+    def _start(self, work: Work) -> None:
+        self._track(asyncio.create_task(self._run(work), name=f"generation {work.claimed.record_id}"), work)
+
+    def _track(self, task: asyncio.Task[None], work: Work) -> None:
+        self._works[task] = work
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._works.pop(task, None)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("generation_task_failed", exc_info=task.exception())
+        self._wanted.set()
+
+    async def _run(self, work: Work) -> None:
+        assert self._generation is not None
+        try:
+            await self._generation.run(work)
+        except BaseException:
+            if work.phase is not Phase.SUBMITTING:
+                # a claim lives only while its task lives (W1)
+                await self._hand_back(work.claimed)
+            raise
+
+    async def _hand_back(self, claimed: Claimed) -> None:
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(2.0):
+                await takeovers.hand_back(self._database, [claimed.claim_token])
+
+    def _cancel(self, which: Callable[[Work], bool]) -> None:
+        for task, work in list(self._works.items()):
+            if which(work):
+                task.cancel()
+
+    async def _wait(self, stop: asyncio.Event) -> None:
+        stopped = asyncio.ensure_future(stop.wait())
+        wanted = asyncio.ensure_future(self._wanted.wait())
+        try:
+            await asyncio.wait({stopped, wanted}, timeout=self._period, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            wanted.cancel()

@@ -1,0 +1,41 @@
+"""From a waiting record to the attempt that will be sent: model, prompt and request body, by pure functions."""
+
+import secrets
+from collections.abc import Set
+from dataclasses import dataclass
+
+from consumer import prompts
+from consumer.models import Catalogue, Model
+from schemas.words import Tier
+from storage.dispatching import Claimed, Draft, Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """Makes drafts from a catalogue; with `webhooks` each gets an unguessable token for the provider's webhook."""
+
+    catalogue: Catalogue
+    webhooks: bool = False
+
+    def first(self, waiting: Waiting) -> Draft:
+        """The attempt with the first model of the tier's chain."""
+        return self._draft(waiting, self.catalogue.chain(Tier.of(waiting.user_tier))[0])
+
+    def next(self, claimed: Claimed, tried: Set[str]) -> Draft | None:
+        """The attempt with the chain's next untried model; None when the chain is used up."""
+        for model in self.catalogue.chain(Tier.of(claimed.user_tier)):
+            if model.id not in tried:
+                return self._draft(claimed, model)
+        return None
+
+    def _draft(self, about: Waiting | Claimed, model: Model) -> Draft:
+        template = about.image_type if about.image_type in prompts.TEMPLATES else "scene"
+        prompt = prompts.build(template, about.scene_description, about.style, about.custom_prompt, model.prompt_limit)
+        return Draft(
+            model_id=model.id,
+            prompt=prompt,
+            path=model.path,
+            payload=model.payload(prompt, about.aspect_ratio),
+            cost=model.price_usd,
+            webhook_token=secrets.token_urlsafe(24) if self.webhooks else None,
+        )

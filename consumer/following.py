@@ -1,0 +1,129 @@
+"""Looking after a job the provider has taken: fetch until it is done, and tell progress meanwhile. Never a submit."""
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Awaitable, Callable
+from uuid import UUID
+
+import structlog
+from pydantic_core import to_json
+
+from consumer.answers import Processing, ProviderFailure, Succeeded
+from consumer.modelslab import ModelsLab
+from consumer.settings import ConsumerSettings
+from schemas.errors import ErrorClass
+from storage import deadlines
+from storage.database import Database, Unavailable
+from storage.dispatching import Claimed
+
+log = structlog.get_logger(__name__)
+
+_FIRST_PROGRESS, _LAST_PROGRESS = 15, 80
+_STEP_PERCENT = 5
+_JITTER = 0.2
+_ETA_UNKNOWN = 10.0
+_NOT_DONE = "The image service did not finish this picture in time. Please request it again."
+
+
+class Follower:
+    """Follows jobs by fetch. `progress(claim_token, percent)` tells a rise."""
+
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        *,
+        provider: ModelsLab,
+        progress: Callable[[UUID, int], Awaitable[bool]],
+    ) -> None:
+        self._settings = settings
+        self._provider = provider
+        self._progress = progress
+
+    async def follow(self, claimed: Claimed) -> Succeeded:
+        """Wait for the job of `claimed`. Raises ProviderFailure when the provider says that it failed.
+
+        Failures of a fetch itself (the line, 5xx, 429) are not the job's: it is asked again until the deadline and
+        the submit timeout beyond it, by which time the record has been ended by the sweep.
+        """
+        assert claimed.provider_request_id is not None
+        give_up_at = time.monotonic() + max(0.0, claimed.seconds_left) + self._settings.submit_timeout
+        began = time.monotonic()
+        eta = claimed.eta
+        fetch_url = claimed.fetch_url
+        wait = min(eta if eta is not None else self._settings.poll_interval, self._settings.poll_first_longest)
+        told = _FIRST_PROGRESS
+        while True:
+            told = await self._wait(claimed, wait, began, eta, told)
+            try:
+                answer = await self._provider.fetch(claimed.provider_request_id, fetch_url)
+            except ProviderFailure as failure:
+                if failure.terminal:
+                    raise
+                log.info("fetch_failed", attempt_id=str(claimed.attempt_id), code=failure.code)
+                wait = max(self._interval(), failure.retry_after or 0.0)
+            else:
+                if isinstance(answer, Succeeded):
+                    return answer
+                fetch_url = answer.fetch_url or fetch_url
+                wait = self._next_wait(answer)
+            if time.monotonic() > give_up_at:
+                raise ProviderFailure(ErrorClass.UNEXPECTED, "never_finished", _NOT_DONE, terminal=True)
+
+    async def fresh_urls(self, claimed: Claimed) -> list[str]:
+        """The picture's addresses as the provider gives them now; empty when it does not."""
+        if claimed.provider_request_id is None:
+            return []
+        try:
+            answer = await self._provider.fetch(claimed.provider_request_id, claimed.fetch_url)
+        except ProviderFailure as failure:
+            log.info("fetch_failed", attempt_id=str(claimed.attempt_id), code=failure.code)
+            return []
+        return [*answer.output_urls, *answer.proxy_urls] if isinstance(answer, Succeeded) else []
+
+    async def close(
+        self,
+        database: Database,
+        claimed: Claimed,
+        *,
+        output_urls: list[str] | None,
+        proxy_urls: list[str],
+    ) -> None:
+        """Note the end of an attempt whose record had ended before it; a picture's addresses are kept for a replay."""
+        await deadlines.close_after_the_end(
+            database,
+            claimed.attempt_id,
+            succeeded=output_urls is not None,
+            output_urls=to_json(output_urls).decode() if output_urls is not None else None,
+            proxy_urls=to_json(proxy_urls).decode() if proxy_urls else None,
+        )
+
+    def _interval(self) -> float:
+        return self._settings.poll_interval * random.uniform(1 - _JITTER, 1 + _JITTER)
+
+    def _next_wait(self, answer: Processing) -> float:
+        interval = self._interval()
+        # a short estimate is worth an earlier look
+        return min(interval, max(answer.eta, 0.1 * interval)) if answer.eta is not None else interval
+
+    async def _wait(self, claimed: Claimed, seconds: float, began: float, eta: float | None, told: int) -> int:
+        """Sleep `seconds`, telling progress every few seconds by how much of the eta has passed."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, self._settings.progress_interval))
+            percent = _estimate(time.monotonic() - began, eta)
+            if percent >= told + _STEP_PERCENT and until - time.monotonic() > 0:
+                try:
+                    await self._progress(claimed.claim_token, percent)
+                    told = percent
+                except Unavailable:
+                    # a picture of progress is not worth waiting for Postgres
+                    continue
+        return told
+
+
+def _estimate(elapsed: float, eta: float | None) -> int:
+    """Percent: most of the way when the eta has passed, and never quite there."""
+    share = 1 - math.exp(-1.5 * elapsed / max(eta if eta is not None else _ETA_UNKNOWN, 0.1))
+    return _FIRST_PROGRESS + int((_LAST_PROGRESS - _FIRST_PROGRESS) * share)

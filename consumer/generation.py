@@ -1,0 +1,247 @@
+"""One claim from its sending mark to its end (PIPELINE S, T, X).
+
+A task owns its claim's token and nothing else: every write names it, and a write that finds it gone ends the task. Our
+own Postgres being away is not a failure of the attempt: what must be written is written when it is back.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from uuid import UUID
+
+import structlog
+
+from consumer.answers import Processing, ProviderFailure, Succeeded, flagged
+from consumer.following import Follower
+from consumer.modelslab import ModelsLab
+from consumer.patience import patiently
+from consumer.pictures import NotAPicture
+from consumer.settings import ConsumerSettings
+from consumer.settlement import Settlement, claim_of
+from consumer.storing import Storing, TooLate
+from schemas.errors import ErrorClass
+from storage import settling, takeovers
+from storage.answers import Answer, Answers
+from storage.database import Database
+from storage.dispatching import Claimed
+from storage.sending import Mark, Sending, SendingMarks
+from storage.settling import Failure
+from telemetry import metrics, traces
+
+log = structlog.get_logger(__name__)
+
+_MARK_GOOD_FOR = 2.0
+"""Seconds between the sending mark and the POST; later the world may have judged us dead (S4)."""
+
+_LATE = "This image could not be made in time. Please request it again."
+_STORING_LATE = (
+    "The picture was made but could not be stored in time. Ask us to store it again: nothing more is charged for that."
+)
+_NO_PICTURE = "The image service gave something that is no picture. Please try again."
+
+
+class Phase(Enum):
+    """What a task is at: a stop treats each differently (X1)."""
+
+    STARTING = "starting"
+    SUBMITTING = "submitting"
+    POLLING = "polling"
+    STORING = "storing"
+    SETTLING = "settling"
+
+
+@dataclass(slots=True)
+class Work:
+    """One running claim, as the stop and the metrics see it."""
+
+    claimed: Claimed
+    phase: Phase = Phase.STARTING
+
+
+def boot_clock() -> float:
+    """Seconds that go on counting while the machine sleeps, where the system has such a clock."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.clock_gettime(clock) if clock is not None else time.monotonic()
+
+
+class Generation:
+    """Works on claims. `slot_freed` wakes dispatch; `held` (attempt id -> answer) is what is learned and unwritten."""
+
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        *,
+        database: Database,
+        provider: ModelsLab,
+        settlement: Settlement,
+        storing: Storing,
+        slot_freed: Callable[[], None],
+        clock: Callable[[], float] = boot_clock,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._provider = provider
+        self._settlement = settlement
+        self._storing = storing
+        self._slot_freed = slot_freed
+        self._clock = clock
+        self._marks = SendingMarks(database)
+        self._answers = Answers(database)
+        self._follower = Follower(settings, provider=provider, progress=self._answers.progress)
+        self.held: dict[UUID, Answer] = {}
+
+    async def run(self, work: Work) -> None:
+        """Bring one claim as far as it goes; never raises but for cancellation."""
+        claimed: Claimed | None = work.claimed
+        while claimed is not None:
+            work.claimed = claimed
+            try:
+                claimed = await self._step(work)
+            except ProviderFailure as failure:
+                work.phase = Phase.SETTLING
+                claimed = await self._settlement.settle(work.claimed, failure)
+            except Exception as error:
+                # a bug of ours: the traceback is in the log, the attempt fails as `unexpected`
+                log.exception("generation_broken", record_id=str(work.claimed.record_id))
+                work.phase = Phase.SETTLING
+                claimed = await self._settlement.settle(
+                    work.claimed,
+                    ProviderFailure(ErrorClass.UNEXPECTED, "internal_error", _NO_PICTURE, detail=type(error).__name__),
+                )
+
+    async def _step(self, work: Work) -> Claimed | None:
+        claimed = work.claimed
+        if claimed.output_urls:
+            return await self._store(work, claimed.output_urls, claimed.proxy_urls)
+        if claimed.provider_request_id is None:
+            return await self._send(work)
+        work.phase = Phase.POLLING
+        answer = await self._follower.follow(claimed)
+        return await self._made(work, answer)
+
+    async def _send(self, work: Work) -> Claimed | None:
+        claimed = work.claimed
+        sending = Sending(claimed.claim_token, claimed.attempt_id)
+        marked_at = self._clock()
+        mark = await patiently(lambda: self._marks.mark(sending))
+        if mark is Mark.DEADLINE:
+            await self._settlement.end_late(claimed, "deadline_exceeded", _LATE)
+            return None
+        if mark is Mark.SUPERSEDED:
+            why = Failure(ErrorClass.TIMEOUT, "superseded", _LATE)
+            other = await patiently(lambda: settling.supersede(self._database, claim_of(claimed), why))
+            # None: that other attempt has just ended, or our claim has; the next mark tells which
+            return other or claimed
+        if mark is Mark.LOST:
+            metrics.count("fenced")
+            # a claim lives only while its task lives (W1); where it has gone to another this writes nothing
+            await patiently(lambda: takeovers.hand_back(self._database, [claimed.claim_token]))
+            return None
+        if self._clock() - marked_at > _MARK_GOOD_FOR:
+            log.warning("sending_mark_expired", record_id=str(claimed.record_id))
+            return claimed if await patiently(lambda: self._marks.unmark(sending)) else None
+        work.phase = Phase.SUBMITTING
+        began = time.monotonic()
+        with traces.span("provider.submit", claimed.traceparent):
+            answer = await self._provider.submit(
+                claimed.payload,
+                path=claimed.path,
+                track_id=str(claimed.attempt_id),
+                webhook=self._webhook(claimed),
+            )
+        metrics.observe("provider_seconds", time.monotonic() - began, model=claimed.model_id)
+        if isinstance(answer, Succeeded):
+            return await self._made(work, answer)
+        return await self._accepted(work, answer)
+
+    async def _accepted(self, work: Work, answer: Processing) -> Claimed | None:
+        """The provider gave an id: it is written down before anything else happens (S3)."""
+        claimed = work.claimed
+        said = Answer(claimed.claim_token, claimed.attempt_id, answer.provider_request_id, answer.fetch_url, answer.eta)
+        ours = await self._write_down(said)
+        known = replace(
+            claimed, provider_request_id=answer.provider_request_id, fetch_url=answer.fetch_url, eta=answer.eta
+        )
+        if ours:
+            return known
+        await self.follow_ended(known)
+        return None
+
+    async def _made(self, work: Work, answer: Succeeded) -> Claimed | None:
+        claimed = work.claimed
+        if answer.nsfw:
+            raise flagged(answer.provider_request_id)
+        said = Answer(
+            claimed.claim_token,
+            claimed.attempt_id,
+            answer.provider_request_id or claimed.provider_request_id,
+            output_urls=answer.output_urls,
+            proxy_urls=answer.proxy_urls,
+        )
+        if not await self._write_down(said):
+            await patiently(
+                lambda: self._follower.close(
+                    self._database, claimed, output_urls=answer.output_urls, proxy_urls=answer.proxy_urls
+                )
+            )
+            self._slot_freed()
+            return None
+        self._slot_freed()
+        return replace(
+            claimed,
+            provider_request_id=said.provider_request_id,
+            output_urls=answer.output_urls,
+            proxy_urls=answer.proxy_urls,
+        )
+
+    async def _write_down(self, said: Answer) -> bool:
+        self.held[said.attempt_id] = said
+        try:
+            # shielded: a stop in this very moment must not lose what only we know
+            return await asyncio.shield(patiently(lambda: self._answers.answered(said)))
+        finally:
+            self.held.pop(said.attempt_id, None)
+
+    async def _store(self, work: Work, urls: list[str], proxies: list[str]) -> Claimed | None:
+        claimed = work.claimed
+        work.phase = Phase.STORING
+
+        async def fresh() -> list[str]:
+            return await self._follower.fresh_urls(claimed)
+
+        try:
+            stored = await self._storing.store(claimed, urls, proxies, fresh)
+        except TooLate:
+            await self._settlement.end_late(claimed, "storing_failed", _STORING_LATE)
+            return None
+        except NotAPicture as error:
+            raise ProviderFailure(
+                ErrorClass.UNEXPECTED, "not_a_picture", _NO_PICTURE, detail=str(error), terminal=True
+            ) from None
+        if await patiently(lambda: self._answers.stored(stored)):
+            metrics.count("completed", lane=claimed.lane)
+            metrics.count("attempts", model=claimed.model_id, outcome="success")
+        else:
+            metrics.count("fenced")
+        return None
+
+    async def follow_ended(self, claimed: Claimed) -> None:
+        """Follow an attempt whose record has ended, so that its slot falls free when the provider is done (F3)."""
+        output_urls: list[str] | None = None
+        proxy_urls: list[str] = []
+        try:
+            answer = await self._follower.follow(claimed)
+            output_urls, proxy_urls = answer.output_urls, answer.proxy_urls
+        except ProviderFailure as failure:
+            log.info("ended_attempt_failed", attempt_id=str(claimed.attempt_id), code=failure.code)
+        await patiently(
+            lambda: self._follower.close(self._database, claimed, output_urls=output_urls, proxy_urls=proxy_urls)
+        )
+        self._slot_freed()
+
+    def _webhook(self, claimed: Claimed) -> str | None:
+        if self._settings.public_url is None or claimed.webhook_token is None:
+            return None
+        return f"{self._settings.public_url.rstrip('/')}/hooks/modelslab/{claimed.webhook_token}"

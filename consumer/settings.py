@@ -1,0 +1,96 @@
+"""What a consumer reads from the environment."""
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
+
+from media.settings import MediaSettings
+from messaging.settings import KafkaSettings
+from storage.settings import DatabaseSettings
+from telemetry.settings import TelemetrySettings
+from web.settings import WebSettings
+
+
+class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettings, TelemetrySettings):
+    modelslab_api_key: SecretStr = Field(
+        validation_alias=AliasChoices("MODELSLAB_API_KEY", "modelslab_api_key"),
+        description="the provider account's key",
+    )
+    modelslab_base_url: str = Field(
+        default="https://modelslab.com",
+        validation_alias=AliasChoices("MODELSLAB_BASE_URL", "modelslab_base_url"),
+        description="scheme and host of the provider; a trailing /api/v6 or /api/v7 is cut with a warning",
+    )
+    models_file: str | None = Field(
+        default=None, description="models and chains in TOML instead of the built-in consumer/models.toml"
+    )
+    provider_slots: int = Field(
+        default=5, ge=1, le=1_000, description="concurrent requests the provider's account allows (5, 10 or 15 by plan)"
+    )
+    uncertain: Literal["retry", "fail"] = Field(
+        default="retry", description="what becomes of a request whose attempt was sent and not answered"
+    )
+    uncertain_grace: float = Field(
+        default=10.0, ge=0, description="seconds in which the provider's webhook may still name an uncertain attempt"
+    )
+    public_url: str | None = Field(
+        default=None, description="where the provider's webhook reaches the producer; unset: no webhook is asked for"
+    )
+    submit_timeout: float = Field(
+        default=120.0, gt=0, description="seconds to wait for the provider's answer to a submit"
+    )
+    fetch_timeout: float = Field(default=20.0, gt=0, description="seconds to wait for the provider's answer to a fetch")
+    poll_interval: float = Field(
+        default=5.0, gt=0, description="seconds between two looks at a job, jittered; the first waits for the eta"
+    )
+    poll_first_longest: float = Field(default=30.0, gt=0, description="most seconds before the first look at a job")
+    progress_interval: float = Field(default=2.0, gt=0, description="least seconds between two progress events")
+    worker_beat: float = Field(default=1.0, gt=0, description="seconds between two signs of life of a worker")
+    worker_life: float = Field(
+        default=3.0, gt=0, description="seconds after its last sign of life a worker counts as dead"
+    )
+    uncertain_after: float = Field(
+        default=20.0, ge=0, description="seconds after a worker went stale its unanswered submits become uncertain"
+    )
+    sweep: float = Field(
+        default=1.0, gt=0, description="seconds between two looks for takeovers, deadlines, lost events"
+    )
+    admit_after: float = Field(
+        default=30.0, gt=0, description="seconds a record may be pending without its event before it is admitted anyway"
+    )
+    retry_delays: Annotated[tuple[float, ...], NoDecode] = Field(
+        default=(5.0, 10.0, 20.0),
+        description="seconds before each counted retry, separated by commas; as many as listed",
+    )
+    rate_limit_default: float = Field(
+        default=30.0, gt=0, description="seconds to defer after a rate limit that names no time"
+    )
+    deadline: float = Field(
+        default=86_400.0, gt=0, description="seconds from accept or replay after which a request is ended"
+    )
+    run_deadline: float = Field(default=900.0, gt=0, description="seconds from the first dispatch in which it must end")
+    bulk_deadline: float = Field(default=86_400.0, gt=0, description="the same for the bulk lane")
+    storing_retry: float = Field(default=1.0, gt=0, description="first pause in seconds between two tries to store")
+    storing_retry_longest: float = Field(
+        default=30.0, gt=0, description="longest pause in seconds between two tries to store"
+    )
+    download_timeout: float = Field(default=60.0, gt=0, description="seconds for one download of a picture")
+    drain: float = Field(
+        default=150.0, ge=0, description="seconds a stopping consumer gives open submits; above the submit timeout"
+    )
+    consumer_stop_within: float = Field(
+        default=15.0, gt=0, description="seconds beyond the drain after which a stopping consumer leaves regardless"
+    )
+
+    @field_validator("retry_delays", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    def secrets(self) -> list[str]:
+        """What must never be logged."""
+        password = urlsplit(self.database_url).password
+        own = [self.modelslab_api_key.get_secret_value(), self.kafka_password.get_secret_value(), password or ""]
+        return [secret for secret in [*own, *super().secrets()] if secret]

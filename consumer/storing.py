@@ -1,0 +1,114 @@
+"""From the provider's addresses to a stored picture: repeated until it works or the deadline, never paid again (T2)."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+import structlog
+
+from consumer.pictures import DownloadFailed, NotAPicture, Picture, download
+from consumer.settings import ConsumerSettings
+from media import keys, links
+from media.store import Media, MediaUnavailable
+from schemas.events import PictureFacts
+from storage.answers import Stored
+from storage.dispatching import Claimed
+from telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+FreshUrls = Callable[[], Awaitable[list[str]]]
+
+
+class TooLate(Exception):
+    """The picture could not be stored before the record's deadline."""
+
+
+class Gate:
+    """Lets many store at once, but one that a worker has died on only alone: so only the guilty one is found (W5)."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._alone = False
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def enter(self, *, alone: bool) -> AsyncIterator[None]:
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._alone and not (alone and self._inside))
+            self._inside += 1
+            self._alone = alone
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._inside -= 1
+                if alone:
+                    self._alone = False
+                self._changed.notify_all()
+
+
+class Storing:
+    """Downloads and stores pictures; one for the process."""
+
+    def __init__(self, settings: ConsumerSettings, *, media: Media, client: httpx.AsyncClient) -> None:
+        self._settings = settings
+        self._media = media
+        self._client = client
+        self._gate = Gate()
+
+    async def store(self, claimed: Claimed, urls: list[str], proxies: list[str], fresh: FreshUrls) -> Stored:
+        """Try the addresses, then the proxies, then addresses from a fresh fetch, 1 to 30 s apart.
+
+        Raises `TooLate` at the deadline, `NotAPicture` when every source answered with something else.
+        """
+        began = time.monotonic()
+        deadline = began + claimed.seconds_left
+        pause = self._settings.storing_retry
+        async with self._gate.enter(alone=claimed.takeovers > 0):
+            while True:
+                try:
+                    picture = await self._fetch([*urls, *proxies])
+                    stored = await self._put(claimed, picture)
+                    metrics.observe("storing_seconds", time.monotonic() - began)
+                    return stored
+                except DownloadFailed as error:
+                    metrics.count("storing_repeats", reason="download")
+                    log.warning("download_failed", record_id=str(claimed.record_id), error=str(error))
+                    urls = await fresh() or urls
+                except MediaUnavailable as error:
+                    metrics.count("storing_repeats", reason="media")
+                    log.warning("media_unavailable", record_id=str(claimed.record_id), error=str(error))
+                if time.monotonic() + pause > deadline:
+                    raise TooLate
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, self._settings.storing_retry_longest)
+
+    async def _fetch(self, urls: list[str]) -> Picture:
+        return await download(self._client, urls, time_limit=self._settings.download_timeout)
+
+    async def _put(self, claimed: Claimed, picture: Picture) -> Stored:
+        key = keys.image_key(claimed.record_id, picture.sha256, picture.extension)
+        await self._media.put(key, picture.data, picture.content_type)
+        metrics.count("picture_bytes", len(picture.data))
+        secrets = [secret.hex() for secret in self._settings.signing_secrets]
+        path = links.sign(claimed.record_id, picture.sha256, picture.extension, secrets)
+        facts = PictureFacts(
+            content_type=picture.content_type,
+            bytes=len(picture.data),
+            sha256=picture.sha256,
+            width=picture.width,
+            height=picture.height,
+        )
+        return Stored(
+            claimed.claim_token,
+            claimed.attempt_id,
+            key,
+            self._settings.push_url + path,
+            facts.model_dump(),
+        )
+
+
+__all__ = ["Gate", "NotAPicture", "Storing", "TooLate"]

@@ -1,0 +1,100 @@
+"""Each second: take over from the dead, name what is uncertain, end what is overdue, admit what lost its event.
+
+Every consumer sweeps; each step locks what it changes, so several at once are harmless.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+
+import structlog
+
+from consumer.dispatch import Dispatch
+from consumer.settings import ConsumerSettings
+from consumer.settlement import Settlement
+from consumer.worker import Worker
+from storage import admitting, deadlines, takeovers, workers
+from storage.database import Database, Unavailable
+from telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+_HOUSEKEEPING_SECONDS = 60.0
+_KEYS_KEPT_SECONDS = 48 * 3600.0
+_WORKERS_KEPT_SECONDS = 3600.0
+
+
+class Sweep:
+    """One step is `once`; `run` repeats it."""
+
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        *,
+        database: Database,
+        worker: Worker,
+        dispatch: Dispatch,
+        settlement: Settlement,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._worker = worker
+        self._dispatch = dispatch
+        self._settlement = settlement
+        self._beat = beat
+        self._kept_house_at: float | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sweep until `stop` is set; Postgres being away only pauses it."""
+        while not stop.is_set():
+            self._beat()
+            try:
+                await self.once()
+                metrics.count("sweeps", outcome="done")
+            except Unavailable as error:
+                metrics.count("sweeps", outcome="unavailable")
+                log.warning("sweep_waits_for_postgres", error=str(error))
+            except Exception:
+                metrics.count("sweeps", outcome="failed")
+                log.exception("sweep_failed")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.sweep):
+                    await stop.wait()
+
+    async def once(self) -> None:
+        """One sweep. Raises `Unavailable`."""
+        settings = self._settings
+        judge = self._worker.may_judge and await workers.postgres_older_than(self._database, settings.worker_life)
+        taken = await takeovers.take_over(self._database, self._worker.id, judge=judge)
+        self._dispatch.take(taken.resumed)
+        if taken.resumed or taken.released:
+            metrics.count("takeovers", len(taken.resumed) + taken.released)
+            log.info("taken_over", resumed=len(taken.resumed), released=taken.released)
+        if judge:
+            await self._name_the_uncertain()
+            self._dispatch.follow(await takeovers.adopt_orphans(self._database, self._worker.id))
+        ended = await deadlines.end_overdue(self._database, claimed_grace=settings.submit_timeout)
+        overdue = await admitting.admit_overdue(self._database, after=settings.admit_after)
+        if ended or overdue or taken.released:
+            self._dispatch.wake()
+        await self._keep_house()
+
+    async def _name_the_uncertain(self) -> None:
+        after = self._settings.uncertain_after
+        lost = await takeovers.unanswered(self._database, after=after)
+        if not lost:
+            return
+        await workers.fence_silent(self._database, after=after)
+        for claimed in lost:
+            await self._settlement.give_up_unanswered(claimed)
+
+    async def _keep_house(self) -> None:
+        now = time.monotonic()
+        if self._kept_house_at is not None and now - self._kept_house_at < _HOUSEKEEPING_SECONDS:
+            return
+        await workers.provide_slots(self._database, self._settings.provider_slots)
+        await workers.forget_old(self._database, after=_WORKERS_KEPT_SECONDS)
+        await deadlines.purge_keys(self._database, after=_KEYS_KEPT_SECONDS)
+        self._kept_house_at = now
