@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
+from prometheus_client import Counter, Histogram
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Route
@@ -56,6 +57,8 @@ class Guard:
     def __init__(self, app: ASGIApp, *, templates: Mapping[Any, str]) -> None:
         self._app = app
         self._templates = templates
+        # looked up once: finding a metric's labels costs more than counting
+        self._measured: dict[tuple[str, str, int | None], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,10 +87,19 @@ class Guard:
                 raise
             await problems.unexpected()(scope, receive, watched)
         finally:
-            route = self._template(scope)
-            method = scope["method"] if scope["method"] in _METHODS else "other"
-            metrics.count("http_requests", method=method, route=route, status=str(status or "none"))
-            metrics.observe("http_seconds", time.perf_counter() - started, route=route)
+            self._measure(scope["method"], self._template(scope), status, time.perf_counter() - started)
+
+    def _measure(self, method: str, route: str, status: int | None, seconds: float) -> None:
+        key = (method if method in _METHODS else "other", route, status)
+        known = self._measured.get(key)
+        if known is None:
+            own = metrics.of_process()
+            known = self._measured[key] = (
+                own.counter("http_requests", method=key[0], route=route, status=str(status or "none")),
+                own.histogram("http_seconds", route=route),
+            )
+        known[0].inc()
+        known[1].observe(seconds)
 
     def _template(self, scope: Scope) -> str:
         return self._templates.get(scope.get("endpoint"), "unmatched")

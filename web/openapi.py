@@ -171,9 +171,7 @@ def routes(described: Mapping[str, Any]) -> list[Route]:
         return Response(as_json, media_type="application/json")
 
     async def docs(request: Request) -> Response:
-        policy = (
-            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:"
-        )
+        policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
         return Response(page, media_type="text/html", headers={"Content-Security-Policy": policy})
 
     return [Route("/openapi.json", openapi_json, methods=["GET"]), Route("/docs", docs, methods=["GET"])]
