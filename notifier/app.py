@@ -94,7 +94,12 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Noti
         reader=reader, snapshots=snapshots, cursors=cursors, hub=hub, polls=polls, verifier=verifier, clock=clock
     )
     pictures = Pictures(
-        reader=reader, media=media, verifier=verifier, secrets=settings.signing_secrets, push_url=settings.push_url
+        reader=reader,
+        media=media,
+        verifier=verifier,
+        # as text, and as the consumer has them when it signs an address
+        secrets=[secret.hex() for secret in settings.signing_secrets],
+        push_url=settings.push_url,
     )
 
     @asynccontextmanager

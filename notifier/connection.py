@@ -64,6 +64,8 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._subscriptions = Subscriptions()
         self._reading: set[asyncio.Task[None]] = set()
+        # one snapshot at a time: a later one never shows less than an earlier one did
+        self._one_read = asyncio.Lock()
         self._allowance = Allowance(settings.socket_message_rate, settings.socket_message_burst, self._loop.time)
         self._deadline: asyncio.TimerHandle | None = None
         self._next_ping: asyncio.TimerHandle | None = None
@@ -197,6 +199,12 @@ class Connection:
             self._hub.leave(key, self)
 
     async def _show(self, subscription: Subscription, resumed: str | None) -> None:
+        async with self._one_read:
+            await self._read_and_show(subscription, resumed)
+
+    async def _read_and_show(self, subscription: Subscription, resumed: str | None) -> None:
+        if self._outlet.closed or not self._subscriptions.holds(subscription):
+            return
         try:
             snapshot = await self._snapshots.take(subscription.key)
         except Unavailable:

@@ -30,7 +30,7 @@ _HARMLESS = {
 
 class Pictures:
     def __init__(
-        self, *, reader: Reader, media: Media, verifier: Verifier, secrets: Sequence[bytes], push_url: str
+        self, *, reader: Reader, media: Media, verifier: Verifier, secrets: Sequence[str], push_url: str
     ) -> None:
         self._reader = reader
         self._media = media
