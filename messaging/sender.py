@@ -18,6 +18,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from messaging.closing import stop_client
 from messaging.names import client_options, real_topic
 from messaging.settings import KafkaSettings
 
@@ -26,6 +27,10 @@ log = structlog.get_logger()
 _LARGEST_MESSAGE_BYTES = 4 * 1024 * 1024
 _BATCH_BYTES = 256 * 1024
 """Of one partition: far below a broker's default limit of 1 MiB, which refuses a batch as a whole."""
+
+
+_CANCELS = 3
+_CANCEL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,8 @@ class Sender:
             linger_ms=0,
             max_batch_size=_BATCH_BYTES,
             max_request_size=_LARGEST_MESSAGE_BYTES,
-            request_timeout_ms=round(self._timeout * 1000),
+            # connecting takes up to three requests: cut off in mid-connect, aiokafka leaves the socket open
+            request_timeout_ms=round(self._timeout * 1000 / 4),
         )
         self._producer, self._known = producer, set()
         try:
@@ -138,15 +144,21 @@ class Sender:
     async def _send(self, batch: Sequence[Outgoing]) -> None:
         producer = self._producer
         assert producer is not None
-        pending = []
-        for row in batch:
-            future = await producer.send(
-                real_topic(self._settings, row.topic),
-                value=row.body,
-                key=None if row.key is None else row.key.encode(),
-                headers=[(name, value.encode()) for name, value in row.headers.items()],
-            )
-            pending.append(future)
+        pending: list[asyncio.Future[object]] = []
+        try:
+            for row in batch:
+                future = await producer.send(
+                    real_topic(self._settings, row.topic),
+                    value=row.body,
+                    key=None if row.key is None else row.key.encode(),
+                    headers=[(name, value.encode()) for name, value in row.headers.items()],
+                )
+                pending.append(future)
+        except BaseException:
+            # nobody will ask them any more; an unasked failure would be logged as a bug
+            for future in pending:
+                future.cancel()
+            raise
         results = await asyncio.gather(*pending, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -158,14 +170,12 @@ class Sender:
         if producer is None:
             return
         # stop() alone waits for Kafka; with its sending task ended and its batches failed it has nothing to wait for
+        sending = producer._sender.sender_task
+        for _ in range(_CANCELS):
+            # the first cancel makes it wait for the request in flight, the next ends that too
+            if sending is None or sending.done():
+                break
+            sending.cancel()
+            await asyncio.wait({sending}, timeout=_CANCEL_SECONDS)
         producer._message_accumulator.fail_all(KafkaError("the producer was thrown away"))
-        if producer._sender.sender_task is not None:
-            producer._sender.sender_task.cancel()
-        try:
-            async with asyncio.timeout(timeout):
-                await producer.stop()
-        except TimeoutError:
-            log.warning("kafka_producer_abandoned")
-        except (KafkaError, OSError, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()) and task.cancelling():
-                raise
+        await stop_client(producer.client, producer.stop(), seconds=timeout, what="producer")

@@ -25,6 +25,7 @@ from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage, KafkaMessage
 
+from messaging.closing import stop_client
 from messaging.deliveries import Delivery, delivery
 from messaging.names import real_group, real_topic
 from messaging.security import faststream_security
@@ -73,7 +74,7 @@ class Subscriptions:
             allow_auto_create_topics=False,
             apply_types=False,
             graceful_timeout=None,
-            logger=logging.getLogger("faststream"),
+            logger=_logger(),
             log_level=logging.DEBUG,
         )
 
@@ -95,7 +96,7 @@ class Subscriptions:
     async def stop(self, timeout: float) -> None:
         """Take nothing more, let running handlers end within `timeout` seconds, then cancel what is left.
 
-        Takes at most 2 s more than `timeout`, also with Kafka gone. What was not acknowledged is delivered again.
+        Takes at most 5 s more than `timeout`, also with Kafka gone. What was not acknowledged is delivered again.
         """
         self._stopping.set()
         await asyncio.gather(*(subscription.stop(timeout) for subscription in self._subscriptions))
@@ -169,19 +170,18 @@ class _Subscription:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("kafka_handler_cut_off", topic=self._topic)
+            if self._handling_since is not None:
+                log.warning("kafka_handler_cut_off", topic=self._topic)
         for task in self._subscriber.tasks:
             task.cancel()
         await self._close()
 
     async def _close(self) -> None:
-        """aiokafka's stop may hang with Kafka gone (aio-libs/aiokafka#773): never wait for it without a limit."""
         self._connected = False
-        try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._subscriber.stop()
-        except (TimeoutError, KafkaError, OSError) as error:
-            log.warning("kafka_consumer_abandoned", topic=self._topic, error=type(error).__name__)
+        consumer: Any = self._subscriber.consumer
+        if consumer is not None:
+            await stop_client(consumer._client, self._subscriber.stop(), seconds=_CLOSE_SECONDS, what=self._topic)
+            self._subscriber.consumer = None
 
     def progress(self) -> Progress:
         consumer: Any = self._subscriber.consumer
@@ -215,7 +215,9 @@ class _Subscription:
         self._idle.clear()
         self._handling_since = time.monotonic()
         try:
-            if await self._handle([delivery(self._settings, record) for record in records]):
+            handled = await self._handle([delivery(self._settings, record) for record in records])
+            self._handling_since = None
+            if handled:
                 await self._acknowledge(message)
         finally:
             self._handling_since = None
@@ -259,6 +261,18 @@ class _Backoff:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await stopping.wait()
+
+
+def _logger() -> logging.Logger:
+    """FastStream's own logger prints to stderr in a form of its own."""
+    logger = logging.getLogger("messaging.faststream")
+    logger.addFilter(_worth_saying)
+    return logger
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    # said at each start: topics are provisioned here, and that is meant
+    return not str(record.msg).startswith("Auto create topics is disabled") and record.levelno >= logging.WARNING
 
 
 async def _leave_alone(message: KafkaMessage) -> KafkaMessage:

@@ -15,6 +15,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
+from messaging.closing import stop_client
 from messaging.deliveries import Delivery, delivery
 from messaging.names import client_options, real_topic
 from messaging.settings import KafkaSettings
@@ -124,7 +125,8 @@ class Tail:
             request_timeout_ms=round(self._settings.kafka_send_timeout * 1000),
         )
         self._consumer = consumer
-        async with asyncio.timeout(self._settings.kafka_send_timeout):
+        # connecting takes up to three requests: cut off in mid-connect, aiokafka leaves the socket open
+        async with asyncio.timeout(4 * self._settings.kafka_send_timeout):
             await consumer.start()
             # names the topic, so that its metadata are fetched; the real assignment follows
             consumer.assign([TopicPartition(self._real, 0)])
@@ -195,8 +197,4 @@ class Tail:
         consumer, self._consumer = self._consumer, None
         if consumer is None:
             return
-        try:
-            async with asyncio.timeout(timeout):
-                await consumer.stop()
-        except (TimeoutError, KafkaError, OSError) as error:
-            log.warning("kafka_consumer_abandoned", topic=self._topic, error=type(error).__name__)
+        await stop_client(consumer._client, consumer.stop(), seconds=timeout, what=self._topic)

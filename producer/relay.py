@@ -70,6 +70,18 @@ class Relay:
     async def run(self, stop: asyncio.Event) -> None:
         """Stand by, take over, relay; after a failure from the beginning, with a new producer and a new connection."""
         self._stop = stop
+        waking = asyncio.create_task(self._wake_at_stop(), name="wake at stop")
+        try:
+            await self._run()
+        finally:
+            waking.cancel()
+
+    async def _wake_at_stop(self) -> None:
+        await self._stop.wait()
+        self._outbox.wake()
+
+    async def _run(self) -> None:
+        stop = self._stop
         backoff = _FIRST_BACKOFF_SECONDS
         while not stop.is_set():
             try:
@@ -112,7 +124,7 @@ class Relay:
         await self._count(rows)
         if rows:
             await self._send(rows)
-        else:
+        elif not self._stop.is_set():
             await self._outbox.wait(self._settings.relay_poll)
 
     async def _send(self, rows: Sequence[OutboxRow]) -> None:
