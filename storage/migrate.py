@@ -72,16 +72,14 @@ async def migrate(
         await guard.execution_options(isolation_level="AUTOCOMMIT")
         await _alone(guard, tell)
         for left in range(tries - 1, -1, -1):
-            watch = asyncio.create_task(_tell_who_is_waited_for(guard, tell, every=max(lock_timeout, 1.0)))
             try:
-                async with _connected(engine) as connection:
+                async with _watched(guard, tell, every=max(lock_timeout, 1.0)), _connected(engine) as connection:
                     await connection.run_sync(_upgrade, adoption)
                     return
             except exc.SQLAlchemyError as error:
                 first = _first(error)
                 if sqlstate(first) not in _AGAIN:
                     raise Failed(f"{_said(first)}. {Failed.__doc__}") from error
-                await _cancelled(watch)
                 holders = await _holders(guard)
                 tell(f"a lock was not to be had within {lock_timeout:g} s{holders}; {left} tries left")
                 if left == 0:
@@ -89,8 +87,6 @@ async def migrate(
                 await asyncio.sleep(pause)
             except CommandError as error:
                 raise Failed(str(error)) from error
-            finally:
-                await _cancelled(watch)
 
 
 async def check(database_url: str, *, tell: Callable[[str], None] = _silently, keep_foreign_keys: bool = False) -> bool:
@@ -184,11 +180,28 @@ async def _alone(guard: AsyncConnection, tell: Callable[[str], None]) -> None:
         await asyncio.sleep(_LOOK_EVERY)
 
 
-async def _tell_who_is_waited_for(guard: AsyncConnection, tell: Callable[[str], None], *, every: float) -> None:
+@asynccontextmanager
+async def _watched(guard: AsyncConnection, tell: Callable[[str], None], *, every: float) -> AsyncIterator[None]:
+    """Ended by an event, because cancelling a statement would cost the connection, and the lock with it."""
+    ended = asyncio.Event()
+    watch = asyncio.create_task(_tell_who_is_waited_for(guard, tell, ended, every))
+    try:
+        yield
+    finally:
+        ended.set()
+        await watch
+
+
+async def _tell_who_is_waited_for(
+    guard: AsyncConnection, tell: Callable[[str], None], ended: asyncio.Event, every: float
+) -> None:
     """The building of an index waits for older transactions without a limit: say whose, again and again."""
-    with suppress(exc.SQLAlchemyError):
-        while True:
-            await asyncio.sleep(every)
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(every):
+                await ended.wait()
+            return
+        with suppress(exc.SQLAlchemyError):
             for row in await guard.exec_driver_sql(
                 "SELECT p.current_locker_pid AS pid, a.application_name AS application, a.xact_start "
                 "FROM pg_stat_progress_create_index p JOIN pg_stat_activity a ON a.pid = p.current_locker_pid "
@@ -198,12 +211,6 @@ async def _tell_who_is_waited_for(guard: AsyncConnection, tell: Callable[[str], 
                     f"the index waits for the transaction of process {row.pid} ({row.application or 'no name'}), open "
                     f"since {row.xact_start:%H:%M:%S} UTC; others work on"
                 )
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 async def _holders(guard: AsyncConnection) -> str:
