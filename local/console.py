@@ -15,6 +15,8 @@ _DIM, _BOLD, _RED, _YELLOW, _PLAIN = "2", "1", "31", "33", "0"
 _SEVERE = {"warning": _YELLOW, "error": _RED, "critical": _RED, "exception": _RED}
 _SHOWN_BEFORE = ("time", "timestamp", "level", "event", "logger", "service")
 _SAID_AGAIN_AFTER = 30.0  # seconds; an outage makes a client repeat one sentence many times a second
+# the Kafka client complains at every group's first start; what matters of an outage our processes say themselves
+_CLIENT = "aiokafka"
 # the JVM warns at every start, and Postgres writes ERROR for each statement a client got wrong
 _PLAIN_TROUBLE = (" ERROR ", " FATAL", "FATAL:", "PANIC:", "Exception", "OutOfMemory", "Traceback", "Error: ")
 
@@ -95,5 +97,7 @@ class Follower:
         if not isinstance(entry, dict):
             return ("error" if any(mark in line for mark in _PLAIN_TROUBLE) else None), line
         level = str(entry.get("level", "info"))
+        if str(entry.get("logger", "")).startswith(_CLIENT):
+            level = "info"
         rest = " ".join(f"{name}={value}" for name, value in entry.items() if name not in _SHOWN_BEFORE)
         return (level if level in _SEVERE else None), f"{entry.get('event', '')}  {rest}".strip()

@@ -16,7 +16,7 @@ MOST_NOTIFIERS = 60
 
 _HOST = "127.0.0.1"
 # what runs on one machine stops within 10 s altogether: no drain of minutes here
-_SHORT_STOPS = {
+SHORT_STOPS = {
     "SCENEWIRE_DRAIN": "4",
     "SCENEWIRE_PRODUCER_DRAIN": "1",
     "SCENEWIRE_RELAY_GRACE": "0.5",
@@ -156,10 +156,10 @@ def assemble(options: Options, state: State, environ: Mapping[str, str]) -> Asse
             PythonStep("provision", state.log("provision"), module="messaging.provision", environment=env),
         ],
         processes=[producer, relay, *consumers, *notifiers],
-        # 9.6 s at most, mostly one or two: what a stage leaves of its time goes to the next
+        # 9 s at most, mostly one or two: what a stage leaves of its time goes to the next
         farewells=[
-            Farewell([producer], 2.0),
-            Farewell(consumers, 4.4),
+            Farewell([producer], 1.6),
+            Farewell(consumers, 4.2),
             Farewell([relay], 0.8),
             Farewell(notifiers, 0.8),
             Farewell(simulator, 0.3),
@@ -188,7 +188,7 @@ def _environment(options: Options, state: State, environ: Mapping[str, str], ide
         "SCENEWIRE_API_URL": f"http://{_HOST}:{options.base}",
         "SCENEWIRE_PUSH_URL": f"http://{_HOST}:{options.base + 1}",
         "SCENEWIRE_JWT_SECRET": identity.jwt_secret,
-        **_SHORT_STOPS,
+        **SHORT_STOPS,
     }
     theirs = {name: value for name, value in environ.items() if value and name != _STUDIO_TOKEN}
     return ours | theirs

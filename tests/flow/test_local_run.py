@@ -39,17 +39,7 @@ class Local:
         return self.state / "ready.json"
 
     def command(self) -> list[str]:
-        return [
-            sys.executable,
-            "-m",
-            "local",
-            "--state",
-            str(self.state),
-            "--ports",
-            str(self.base),
-            "--consumers",
-            "0",
-        ]
+        return [sys.executable, "-m", "local", "--state", str(self.state), "--ports", str(self.base)]
 
     def start(self) -> None:
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("SCENEWIRE_", "MODELSLAB_"))}

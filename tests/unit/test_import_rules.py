@@ -23,6 +23,9 @@ BROKEN = {
     "kafka": ("producer/routes.py", "from aiokafka import AIOKafkaProducer"),
     "bytes": ("consumer/pictures.py", "import obstore"),
     "nobody": ("producer/routes.py", "import tests.conftest"),
+    "producer-floors": ("producer/settings.py", "import producer.routes"),
+    "consumer-floors": ("consumer/verdicts.py", "import consumer.generation"),
+    "notifier-floors": ("notifier/hub.py", "import notifier.sockets"),
 }
 
 
@@ -63,3 +66,14 @@ def test_a_rule_catches_who_breaks_it(contract: str, checkout: Path) -> None:
         module.write_text(before)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "BROKEN" in done.stdout
+
+
+def test_a_file_without_a_floor_is_caught(checkout: Path) -> None:
+    module = checkout / "producer" / "newcomer.py"
+    module.touch()
+    try:
+        done = lint(checkout, "producer-floors")
+    finally:
+        module.unlink()
+    assert done.returncode == 1
+    assert "newcomer" in done.stdout

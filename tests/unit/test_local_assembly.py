@@ -10,13 +10,17 @@ from pathlib import Path
 import jwt
 import pytest
 
+from consumer.settings import ConsumerSettings
 from local import jars, ports, readyfile
 from local.console import Console, Follower
-from local.lineup import Assembly, Options, assemble
+from local.lineup import SHORT_STOPS, Assembly, Options, assemble
 from local.postgres import Postgres
 from local.python import PythonServer, PythonStep
 from local.server import Server
 from local.state import State, StateInUse
+from notifier.settings import Settings as NotifierSettings
+from producer.relay_settings import RelaySettings
+from producer.settings import ProducerSettings
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def test_all_that_starts_is_stopped_in_order_within_ten_seconds(state: State) ->
         *("producer", "consumer-1", "consumer-2", "relay", "notifier-1", "notifier-2", "simulator", "kafka", "postgres")
     ]
     assert sorted(order) == sorted(server.name for server in lineup.servers)
-    assert sum(farewell.seconds for farewell in lineup.farewells) < 9.7
+    assert sum(farewell.seconds for farewell in lineup.farewells) <= 9.0 + 1e-9
 
 
 def test_the_most_of_everything_has_ports_of_its_own(state: State) -> None:
@@ -126,6 +130,12 @@ def test_the_ready_file_is_whole_private_and_readable(state: State, tmp_path: Pa
     assert [path.name for path in file.parent.iterdir()] == ["ready.json"]
     readyfile.remove(file)
     readyfile.remove(file)
+
+
+def test_the_short_stops_are_settings_that_exist() -> None:
+    settings = (ProducerSettings, RelaySettings, ConsumerSettings, NotifierSettings)
+    known = {name for one in settings for name in one.model_fields}
+    assert {name.removeprefix("SCENEWIRE_").lower() for name in SHORT_STOPS} <= known
 
 
 def test_a_long_state_path_moves_the_socket(tmp_path: Path) -> None:
