@@ -1,5 +1,6 @@
 """One status event as the hub hands it on: parsed once, framed once, whatever the number of its subscribers."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from json import JSONDecoder
@@ -11,6 +12,8 @@ from notifier.scopes import Key, chapter_key, mine_key, place_of, record_key
 from schemas.events import StatusEvent
 
 _DECODER = JSONDecoder()
+# as our outbox writes it: nothing nested stands before `data` (a quote inside of a string has a backslash before it)
+_UP_TO_DATA = re.compile(r'\s*\{[^{]*"data"\s*:\s*(?=\{)')
 
 
 class Unreadable(Exception):
@@ -64,6 +67,9 @@ def read(value: bytes, cursor: str) -> Event:
 
 def _raw_data(text: str) -> str:
     """The text of the member `data` of an object that is known to be valid JSON: sent on without encoding it again."""
+    usual = _UP_TO_DATA.match(text)
+    if usual is not None:
+        return text[usual.end() : _DECODER.raw_decode(text, usual.end())[1]]
     at = text.index("{") + 1
     while True:
         name, at = _DECODER.raw_decode(text, _skip(text, at))

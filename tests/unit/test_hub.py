@@ -1,5 +1,6 @@
 """The hub: who gets an event, when a scope has ended, and what is known to be newer than a cursor."""
 
+import json
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -176,6 +177,14 @@ def test_reading_gives_the_image_as_it_was_written() -> None:
 def test_a_data_member_inside_of_data_is_not_taken_for_it() -> None:
     data = {"data": {"data": 1}, **status(USER, CHAPTER)}
     assert read(event(data), "c").image.startswith('{"data": {"data": 1}')
+
+
+def test_data_is_found_wherever_it_stands() -> None:
+    data = status(USER, CHAPTER)
+    envelope = json.loads(event(data))
+    for odd in ({"a": {"data": {}}}, {"a": '"data": {'}, {"a": "{"}, {"data": data, "z": [{"data": {}}]}):
+        changed = {**odd, **{name: value for name, value in envelope.items() if name not in odd}}
+        assert json.loads(read(json.dumps(changed).encode(), "c").image) == data
 
 
 @pytest.mark.parametrize(
