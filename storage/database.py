@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import asyncpg
 import structlog
 from sqlalchemy import Row, exc
-from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.settings import DatabaseSettings
@@ -70,10 +69,20 @@ class Database:
     """The process's pool. Parameters are asyncpg's `$1`, `$2`; rows give their columns as attributes."""
 
     def __init__(self, settings: DatabaseSettings, *, application: str) -> None:
-        url = make_url(settings.database_url).set(drivername="postgresql+asyncpg")
         self._timeout = settings.database_timeout
+
+        async def connect() -> Any:
+            # asyncpg reads the URI itself, so that all of libpq's parameters (sslmode, host lists) mean what they mean
+            return await asyncpg.connect(
+                settings.database_url,
+                timeout=settings.database_timeout,
+                command_timeout=settings.database_timeout,
+                server_settings={"application_name": application, "TimeZone": "UTC"},
+            )
+
         self._engine: AsyncEngine = create_async_engine(
-            url,
+            "postgresql+asyncpg://",
+            async_creator=connect,
             pool_size=settings.database_pool_size,
             max_overflow=0,
             pool_timeout=settings.database_timeout,
@@ -82,11 +91,6 @@ class Database:
             hide_parameters=True,
             # json arrives as text: most of it is passed on as it is
             json_deserializer=str,
-            connect_args={
-                "timeout": settings.database_timeout,
-                "command_timeout": settings.database_timeout,
-                "server_settings": {"application_name": application, "TimeZone": "UTC"},
-            },
         )
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
