@@ -9,6 +9,11 @@ PY := $(VENV)/bin/python
 UV := $(PY) -m uv
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
+# downloads trust what this machine trusts (a company's own authority among it), not a list of the installer's
+ifneq ($(wildcard /etc/ssl/certs/ca-certificates.crt),)
+export UV_SYSTEM_CERTS ?= 1
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run test demo chaos check fmt lock clean
 

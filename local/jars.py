@@ -5,7 +5,9 @@
 
 import hashlib
 import importlib.util
+import os
 import shutil
+import ssl
 import sys
 import threading
 from pathlib import Path
@@ -17,6 +19,7 @@ ENDPOINT = "org.apache.kafka:kafka_2.13:4.4.0+org.slf4j:slf4j-simple:1.7.36"
 SUMS = Path(__file__).with_name("kafka-jars.sha256")
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 FOLDER = CACHE / "kafka"
+_DEBIAN_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 
 class WrongSum(Exception):
@@ -75,6 +78,7 @@ def _resolve(expected: int) -> dict[str, Path]:
     from jgo.env import EnvironmentBuilder, LinkStrategy
     from jgo.maven import MavenContext
 
+    _trust_what_the_machine_trusts()
     repository = CACHE / "maven"
     context = MavenContext(repo_cache=repository)
     builder = EnvironmentBuilder(context=context, cache_dir=CACHE / "jgo", link_strategy=LinkStrategy.AUTO)
@@ -87,6 +91,14 @@ def _resolve(expected: int) -> dict[str, Path]:
         done.set()
         counter.join()
     return {Path(jar).name: Path(jar) for jar in [*environment.class_path_jars, *environment.module_path_jars]}
+
+
+def _trust_what_the_machine_trusts() -> None:
+    # requests comes with a list of its own, which lacks a company's own authority
+    bundles = (os.environ.get("SSL_CERT_FILE"), ssl.get_default_verify_paths().cafile, _DEBIAN_BUNDLE)
+    found = next((bundle for bundle in bundles if bundle and Path(bundle).is_file()), None)
+    if found:
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", found)
 
 
 def _report(repository: Path, expected: int, done: threading.Event) -> None:
@@ -110,3 +122,5 @@ if __name__ == "__main__":
         fetch()
     except WrongSum as error:
         sys.exit(str(error))
+    except OSError as error:  # requests' errors are OSErrors too
+        sys.exit(f"Kafka could not be fetched: {str(error)[:300]}. Look at the network (a proxy?) and try again.")
