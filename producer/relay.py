@@ -31,6 +31,7 @@ log = structlog.get_logger()
 CreateTopic = Callable[[topics.Topic], Awaitable[object]]
 
 _FIRST_BACKOFF_SECONDS = 0.1
+_NOT_ASKED = "not asked yet"
 _COUNT_SECONDS = 5.0
 """Between two counts of a backlog."""
 _CREATE_SECONDS = 10.0
@@ -59,7 +60,7 @@ class Relay:
         self._create_topic = create_topic
         self._beat = beat
         self._stop = asyncio.Event()
-        self._trouble = {"postgres": "not asked yet"}
+        self._trouble = {"postgres": _NOT_ASKED}
         self._counted_at = 0.0
 
     async def check(self, dependency: str) -> None:
@@ -110,6 +111,7 @@ class Relay:
             self._trouble.pop("postgres", None)
             if active:
                 metrics.gauge("relay_active", 1)
+                self._trouble.setdefault("kafka", _NOT_ASKED)
                 # a relay that cannot reach Kafka gives the lock back: another may
                 await self._sender.start()
                 self._trouble.pop("kafka", None)
@@ -171,7 +173,7 @@ class Relay:
             self._counted_at = time.monotonic()
 
     def _interrupted(self, dependency: str, error: Exception) -> None:
-        if dependency not in self._trouble:
+        if self._trouble.get(dependency, _NOT_ASKED) == _NOT_ASKED:
             log.warning("relay_interrupted", dependency=dependency, error=str(error))
         self._trouble[dependency] = str(error)
 
