@@ -12,6 +12,7 @@ from consumer.dispatch import Dispatch
 from consumer.drafts import Drafts
 from consumer.generation import Generation
 from consumer.handlers import Handlers
+from consumer.lines import Lines
 from consumer.models import Catalogue
 from consumer.modelslab import ModelsLab
 from consumer.settings import ConsumerSettings
@@ -61,9 +62,8 @@ class Consumer:
             transport=provider_transport,
         )
         self._pictures = httpx.AsyncClient(
-            transport=picture_transport,
+            transport=picture_transport or Lines(most=settings.provider_slots),
             timeout=httpx.Timeout(settings.download_timeout, connect=5.0),
-            limits=httpx.Limits(max_connections=100, max_keepalive_connections=50, keepalive_expiry=4.0),
         )
         drafts = Drafts(catalogue, webhooks=settings.public_url is not None)
         dispatcher = Dispatcher(

@@ -9,11 +9,9 @@ It drives httpx's transports directly. A provider's call needs no cookies, redir
 """
 
 import asyncio
-import itertools
 import json
 from collections.abc import Mapping
 from urllib.parse import quote
-from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import structlog
@@ -22,6 +20,7 @@ from pydantic_core import to_json
 
 from consumer import answers
 from consumer.answers import Processing, ProviderFailure, Succeeded
+from consumer.lines import Lines
 
 log = structlog.get_logger(__name__)
 
@@ -31,10 +30,6 @@ PROVIDER_HOSTS = frozenset(
 FETCH_PATH = "/api/v7/images/fetch/"
 
 _CONNECT_SECONDS = 5.0
-_POOL_CONNECTIONS = 100
-"""httpx's pool walks all of its connections at each call, so more are spread over several pools."""
-_KEEPALIVE_SECONDS = 4.0
-"""Below the 5 s after which common servers close: a request that races the close would count as uncertain."""
 _ANSWER_MAX_BYTES = 1024 * 1024
 
 
@@ -58,8 +53,7 @@ class ModelsLab:
         self._key = api_key if isinstance(api_key, SecretStr) else SecretStr(api_key)
         self._submit_timeout = submit_timeout
         self._fetch_timeout = fetch_timeout
-        self._transports = [transport] if transport is not None else _transports(self._base, connections)
-        self._next = itertools.cycle(self._transports).__next__
+        self._transport = transport if transport is not None else Lines(most=connections)
         self._urls: dict[str, httpx.URL] = {}
 
     async def submit(
@@ -92,8 +86,7 @@ class ModelsLab:
         return outcome
 
     async def close(self) -> None:
-        for transport in self._transports:
-            await transport.aclose()
+        await self._transport.aclose()
 
     def _trusted(self, fetch_url: str | None) -> httpx.URL | None:
         """The address if the key may go there: our base's own origin, or the provider's hosts over https."""
@@ -136,7 +129,7 @@ class ModelsLab:
             )
             # over the whole, since httpx's read timeout starts again at every byte
             async with asyncio.timeout(2 * connect + timeout):
-                response = await self._next().handle_async_request(request)
+                response = await self._transport.handle_async_request(request)
                 try:
                     content = await _read(response)
                 finally:
@@ -202,12 +195,3 @@ def _base(base_url: str) -> httpx.URL:
     if url.scheme not in ("http", "https") or not url.host or url.userinfo:
         raise ValueError("MODELSLAB_BASE_URL must be a scheme and a host, such as https://modelslab.com")
     return url
-
-
-def _transports(base: httpx.URL, connections: int) -> list[httpx.AsyncBaseTransport]:
-    pools = max(1, -(-connections // _POOL_CONNECTIONS))
-    each = max(1, -(-connections // pools))
-    # as httpx.AsyncClient would: a deployment behind a proxy names it in the environment
-    proxy = None if proxy_bypass(base.host) else getproxies().get(base.scheme)
-    limits = httpx.Limits(max_connections=each, max_keepalive_connections=each, keepalive_expiry=_KEEPALIVE_SECONDS)
-    return [httpx.AsyncHTTPTransport(limits=limits, proxy=proxy) for _ in range(pools)]

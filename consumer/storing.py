@@ -93,8 +93,7 @@ class Storing:
         key = keys.image_key(claimed.record_id, picture.sha256, picture.extension)
         await self._media.put(key, picture.data, picture.content_type)
         metrics.count("picture_bytes", len(picture.data))
-        secrets = [secret.hex() for secret in self._settings.signing_secrets]
-        path = links.sign(claimed.record_id, picture.sha256, picture.extension, secrets)
+        path = links.sign(claimed.record_id, picture.sha256, picture.extension, self._settings.picture_secrets)
         facts = PictureFacts(
             content_type=picture.content_type,
             bytes=len(picture.data),

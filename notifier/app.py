@@ -98,7 +98,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Noti
         media=media,
         verifier=verifier,
         # as text, and as the consumer has them when it signs an address
-        secrets=[secret.hex() for secret in settings.signing_secrets],
+        secrets=settings.picture_secrets,
         push_url=settings.push_url,
     )
 

@@ -14,14 +14,16 @@ _SCENE = (
 _STATUS_PAIRS = f"""
     'record_id', g.id, 'task_id', g.id, 'user_id', g.user_id,
     'chapter_id', {_CHAPTER}, 'script_id', g.script_id, 'scene_number', {_SCENE},
-    'image_type', g.image_type, 'status', g.status, 'stage', g.stage, 'progress', g.progress,
-    'version', g.version, 'attempt', g.attempt, 'retry_count', g.retry_count,
+    'image_type', coalesce(g.image_type, 'scene'), 'status', g.status, 'stage', g.stage,
+    'progress', coalesce(g.progress, 0), 'version', coalesce(g.version, 0), 'attempt', coalesce(g.attempt, 0),
+    'retry_count', coalesce(g.retry_count, 0),
     'retry_at', g.retry_at, 'queue_position', NULL, 'eta_seconds', NULL,
     'image_url', g.image_url, 'model_id', g.model_id,
     'error_class', g.error_class, 'error_code', g.error_code, 'error_message', g.error_message,
     'created_at', g.created_at::timestamptz, 'updated_at', g.updated_at::timestamptz,
     'completed_at', g.completed_at::timestamptz"""
 
+# coalesce: old code may go on writing nulls into columns that were there before ours
 STATUS_JSON = f"json_build_object({_STATUS_PAIRS})"
 """An ImageStatus. The session's time zone is UTC, so times end in +00:00."""
 

@@ -64,6 +64,11 @@ class WebSettings(BaseSettings):
         return (hmac.digest(self.jwt_secret.get_secret_value().encode(), b"scenewire signing v1", "sha256"),)
 
     @cached_property
+    def picture_secrets(self) -> tuple[str, ...]:
+        """The same, as picture addresses are signed with them."""
+        return tuple(secret.hex() for secret in self.signing_secrets)
+
+    @cached_property
     def origins(self) -> frozenset[str]:
         """Allowed origins as browsers write them; `*` allows all."""
         if self.allowed_origins is None:

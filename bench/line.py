@@ -1,0 +1,367 @@
+"""The line as a whole, measured: how fast requests are accepted, how soon a browser knows, how much gets through.
+
+    .venv/bin/python bench/line.py                  # all of it, three rounds, medians
+    .venv/bin/python bench/line.py --only whole --rounds 1
+
+It starts everything by `python -m local` on a folder of its own, with the simulator answering at once from pictures
+drawn beforehand, and prints one table. For `accept` only Postgres and the producer run, as in the figures of the
+design this replaces. Nothing here is a test: the machine's noise would fail it.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httptools
+import httpx
+import uvloop
+from websockets.asyncio.client import connect
+
+ROOT = Path(__file__).resolve().parent.parent
+TICK = os.sysconf("SC_CLK_TCK")
+AIMS = {
+    "accept, 32 connections": (">= 2000 /s", "574 /s"),
+    "accept, p99 at 50/s": ("<= 12 ms", "11.7 ms"),
+    "POST to completed frame, 20/s, p50": ("<= 40 ms", "3012 ms"),
+    "POST to completed frame, 20/s, p99": ("<= 120 ms", ""),
+    "provider's answer to completed frame, p50": ("<= 15 ms", ""),
+    "provider's answer to completed frame, p99": ("<= 60 ms", ""),
+    "whole line": (">= 250 /s", "203 /s, neither stored nor pushed"),
+}
+
+
+class Http:
+    """One keep-alive HTTP/1.1 connection, lean enough not to be what is measured."""
+
+    def __init__(self, url: str) -> None:
+        self._parts = urlsplit(url)
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def post(self, path: str, body: bytes, token: str) -> int:
+        if self._writer is None or self._reader is None:
+            self._reader, self._writer = await asyncio.open_connection(self._parts.hostname, self._parts.port)
+        self._writer.write(
+            b"POST %b HTTP/1.1\r\nHost: %b\r\nAuthorization: Bearer %b\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%b"
+            % (path.encode(), self._parts.netloc.encode(), token.encode(), len(body), body)
+        )
+        answer = _Answer()
+        parser = httptools.HttpResponseParser(answer)
+        while not answer.complete:
+            data = await self._reader.read(65536)
+            if not data:
+                raise ConnectionError("the producer closed the connection")
+            parser.feed_data(data)
+        return parser.get_status_code()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class _Answer:
+    complete = False
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+def percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def body(marker: str) -> bytes:
+    words = f"{marker} The March Hare and the Hatter were having tea at a table set out under a tree."
+    return json.dumps({"scene_description": words, "style": "fantasy", "aspect_ratio": "widescreen"}).encode()
+
+
+@contextmanager
+def service(extra: dict[str, str], ports: int) -> Iterator[dict[str, Any]]:
+    """Everything, by `python -m local`; gives its ready file."""
+    with tempfile.TemporaryDirectory(prefix="scenewire-bench-") as folder:
+        ready = Path(folder) / "ready.json"
+        command = [sys.executable, "-m", "local", "--state", folder, "--ports", str(ports), "--ready-file", str(ready)]
+        environment = {**os.environ, **extra}
+        with open(Path(folder) / "supervisor.log", "wb") as log:
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + 120
+            while not ready.exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    sys.exit((Path(folder) / "supervisor.log").read_text()[-2000:])
+                time.sleep(0.2)
+            yield json.loads(ready.read_text())
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+@contextmanager
+def paused(ready: dict[str, Any], names: tuple[str, ...]) -> Iterator[None]:
+    """Stop these processes for a while, so that they take no CPU."""
+    pids = [p["pid"] for p in ready["processes"] if p["name"].startswith(names)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def cpu_seconds(ready: dict[str, Any]) -> dict[str, float]:
+    """CPU of each process so far; Postgres with all of its backends."""
+    children: dict[int, list[int]] = {}
+    times: dict[int, float] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+                children.setdefault(int(fields[1]), []).append(int(entry))
+                # with the time of children that have ended
+                times[int(entry)] = sum(int(fields[i]) for i in (11, 12, 13, 14)) / TICK
+
+    def total(pid: int) -> float:
+        return times.get(pid, 0.0) + sum(total(child) for child in children.get(pid, []))
+
+    return {p["name"]: total(p["pid"]) for p in ready["processes"]}
+
+
+@asynccontextmanager
+async def completions(ready: dict[str, Any]) -> AsyncIterator[dict[str, float]]:
+    """Record id -> wall-clock time of its completed frame, as a browser subscribed to `mine` sees it."""
+    done: dict[str, float] = {}
+    bearer = __import__("base64").urlsafe_b64encode(ready["token"].encode()).rstrip(b"=").decode()
+    url = ready["push"].replace("http", "ws", 1) + "/ws"
+    protocols = ["scenewire.v1+json", f"base64url.bearer.scenewire.{bearer}"]
+    async with connect(url, subprotocols=protocols, max_size=None, compression=None) as socket:  # type: ignore[arg-type]
+        await socket.send(json.dumps({"type": "subscribe", "id": "bench", "mine": True}))
+        while json.loads(await socket.recv())["type"] != "snapshot":
+            pass
+
+        async def listen() -> None:
+            async for frame in socket:
+                now = time.time()
+                text = frame if isinstance(frame, str) else frame.decode()
+                if '"completed"' in text and text.startswith('{"type":"status"'):
+                    done[json.loads(text)["image"]["record_id"]] = now
+                elif text.startswith('{"type":"ping"'):
+                    await socket.send('{"type":"ping"}')
+
+        listener = asyncio.create_task(listen())
+        try:
+            yield done
+        finally:
+            listener.cancel()
+
+
+async def until(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.005)
+    return True
+
+
+async def accept_rate(ready: dict[str, Any], seconds: float) -> float:
+    """POSTs a second over 32 connections, each sending its next when it has its answer."""
+    chapter = uuid.uuid4()
+    counted = 0
+    began = time.perf_counter()
+
+    async def one(number: int) -> None:
+        nonlocal counted
+        http = Http(ready["api"])
+        while time.perf_counter() - began < seconds:
+            status = await http.post(f"/chapters/{chapter}/images/scenes/{number + 1}", body("accept"), ready["token"])
+            assert status == 202, status
+            counted += 1
+        http.close()
+
+    await asyncio.gather(*(one(number) for number in range(32)))
+    return counted / (time.perf_counter() - began)
+
+
+async def paced(ready: dict[str, Any], rate: float, seconds: float, marker: str) -> list[float]:
+    """POSTs at a steady rate, whatever the answers take; gives each answer's seconds."""
+    chapter = uuid.uuid4()
+    idle = [Http(ready["api"]) for _ in range(8)]
+    taken: list[float] = []
+
+    async def one(number: int) -> None:
+        http = idle.pop() if idle else Http(ready["api"])
+        began = time.perf_counter()
+        path = f"/chapters/{chapter}/images/scenes/{number + 1}"
+        assert await http.post(path, body(f"{marker}{number}."), ready["token"]) == 202
+        taken.append(time.perf_counter() - began)
+        idle.append(http)
+
+    began = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(rate * seconds)):
+            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+            group.create_task(one(number))
+    return taken
+
+
+async def sent_and_seen(ready: dict[str, Any], seconds: float) -> dict[str, float]:
+    """20 requests a second: POST to completed frame, and provider's answer to completed frame."""
+    chapter = uuid.uuid4()
+    rate, marker = 20.0, uuid.uuid4().hex[:8]
+    posted: dict[str, float] = {}
+    async with completions(ready) as done, httpx.AsyncClient(base_url=ready["api"]) as client:
+        headers = {"Authorization": f"Bearer {ready['token']}"}
+
+        async def one(number: int) -> None:
+            began = time.time()
+            path = f"/chapters/{chapter}/images/scenes/{number + 1}"
+            answer = await client.post(path, content=body(f"{marker}-{number}."), headers=headers)
+            posted[answer.json()["record_id"]] = began
+
+        started = time.perf_counter()
+        count = int(rate * seconds)
+        async with asyncio.TaskGroup() as group:
+            for number in range(count):
+                await asyncio.sleep(max(0.0, started + number / rate - time.perf_counter()))
+                group.create_task(one(number))
+        if not await until(lambda: posted.keys() <= done.keys(), 30):
+            sys.exit(f"only {len(done)} of {len(posted)} completed")
+    async with httpx.AsyncClient(base_url=ready["simulator"]) as client:
+        calls = (await client.get("/simulator/calls", params={"kind": "submit", "limit": 100_000})).json()["calls"]
+    answered = {call["track_id"]: call for call in calls if marker in (call.get("prompt") or "")}
+    attempts = await _attempts(ready, list(posted))
+    whole = [(done[record] - began) * 1000 for record, began in posted.items()]
+    last = [
+        (done[record] - _answered_at(answered[track])) * 1000 for record, track in attempts.items() if track in answered
+    ]
+    return {
+        "POST to completed frame, 20/s, p50": percentile(whole, 0.5),
+        "POST to completed frame, 20/s, p99": percentile(whole, 0.99),
+        "provider's answer to completed frame, p50": percentile(last, 0.5),
+        "provider's answer to completed frame, p99": percentile(last, 0.99),
+    }
+
+
+def _answered_at(call: dict[str, Any]) -> float:
+    from datetime import datetime
+
+    at = call["time"]
+    began = at if isinstance(at, int | float) else datetime.fromisoformat(at).timestamp()
+    return float(began) + float(call.get("seconds") or 0.0)
+
+
+async def _attempts(ready: dict[str, Any], records: list[str]) -> dict[str, str]:
+    import asyncpg
+
+    connection = await asyncpg.connect(ready["database"])
+    rows = await connection.fetch(
+        "SELECT record_id, id FROM generation_attempts WHERE record_id = ANY($1::uuid[])", records
+    )
+    await connection.close()
+    return {str(row["record_id"]): str(row["id"]) for row in rows}
+
+
+async def whole_line(ready: dict[str, Any], count: int) -> tuple[float, dict[str, float]]:
+    """Image generations a second, picture stored and frame received, and each process's CPU ms for one of them."""
+    chapter = uuid.uuid4()
+    before = cpu_seconds(ready)
+    async with completions(ready) as done:
+        began = time.perf_counter()
+        numbers = iter(range(count))
+
+        async def one() -> None:
+            http = Http(ready["api"])
+            for number in numbers:
+                path = f"/chapters/{chapter}/images/scenes/{number + 1}"
+                assert await http.post(path, body("whole"), ready["token"]) == 202
+            http.close()
+
+        await asyncio.gather(*(one() for _ in range(32)))
+        if not await until(lambda: len(done) >= count, 120):
+            sys.exit(f"only {len(done)} of {count} completed")
+        took = time.perf_counter() - began
+    after = cpu_seconds(ready)
+    return count / took, {name: (after[name] - before[name]) * 1000 / count for name in after}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are printed (default 3)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of each paced measurement (default 10)")
+    parser.add_argument("--count", type=int, default=2000, help="generations for the whole line (default 2000)")
+    parser.add_argument("--slots", type=int, default=64, help="provider slots (default 64)")
+    parser.add_argument("--ports", type=int, default=21700, help="first port (default 21700)")
+    parser.add_argument("--only", choices=["accept", "latency", "whole"], help="one of the three measurements")
+    arguments = parser.parse_args()
+    results: dict[str, list[float]] = {name: [] for name in AIMS}
+    costs: list[dict[str, float]] = []
+    settings = {
+        "SCENEWIRE_PROVIDER_SLOTS": str(arguments.slots),
+        "SCENEWIRE_SIMULATOR_PROFILE": "instant",
+        "SCENEWIRE_SIMULATOR_SLOTS": "100000",
+        "SCENEWIRE_SIMULATOR_PRERENDER": "16",
+        "SCENEWIRE_SIMULATOR_JOURNAL": "",
+        "SCENEWIRE_LOG_LEVEL": "warning",
+    }
+    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {arguments}", flush=True)
+    with service(settings, arguments.ports) as ready:
+        for number in range(arguments.rounds):
+            print(f"round {number + 1} of {arguments.rounds}", flush=True)
+            if arguments.only in (None, "latency"):
+                for name, value in uvloop.run(sent_and_seen(ready, arguments.seconds)).items():
+                    results[name].append(value)
+            if arguments.only in (None, "whole"):
+                rate, cost = uvloop.run(whole_line(ready, arguments.count))
+                results["whole line"].append(rate)
+                costs.append(cost)
+            if arguments.only in (None, "accept"):
+                with paused(ready, ("relay", "consumer", "notifier", "kafka", "simulator")):
+                    results["accept, 32 connections"].append(uvloop.run(accept_rate(ready, arguments.seconds / 2)))
+                    taken = uvloop.run(paced(ready, 50, arguments.seconds, "paced"))
+                    results["accept, p99 at 50/s"].append(percentile(taken, 0.99) * 1000)
+                if number + 1 < arguments.rounds:
+                    # what was accepted meanwhile is worked off before the next round
+                    uvloop.run(_drained(ready))
+    print(f"\n{'':44} {'median':>9} {'min':>9} {'max':>9}  {'aim':12} before")
+    for name, values in results.items():
+        if values:
+            aim, before = AIMS[name]
+            print(
+                f"{name:44} {statistics.median(values):9.1f} {min(values):9.1f} {max(values):9.1f}  {aim:12} {before}"
+            )
+    if costs:
+        print("\nCPU ms for one generation of the whole line (median):")
+        for name in costs[0]:
+            print(f"  {name:14} {statistics.median(cost[name] for cost in costs):6.2f}")
+        print(f"  {'all':14} {statistics.median(sum(cost.values()) for cost in costs):6.2f}")
+
+
+async def _drained(ready: dict[str, Any]) -> None:
+    import asyncpg
+
+    connection = await asyncpg.connect(ready["database"])
+    while await connection.fetchval("SELECT EXISTS (SELECT FROM image_generations WHERE status <> 'completed')"):
+        await asyncio.sleep(0.5)
+    await connection.close()
+
+
+if __name__ == "__main__":
+    main()
