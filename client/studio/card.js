@@ -167,7 +167,7 @@ export class Card {
     setText(parts.headline, state.headline);
     setText(parts.percent, state.progress ? `${state.progress}%` : "");
     const since = isUnderWay(latest) ? (now - Date.parse(latest.created_at)) / 1000 : 0;
-    setText(parts.detail, [state.detail, since >= 3 ? span(since) : ""].filter(Boolean).join(" · "));
+    setText(parts.detail, [state.detail, since >= 3 ? `${span(since)} so far` : ""].filter(Boolean).join(" · "));
     parts.fill.style.setProperty("width", `${Math.max(2, state.progress)}%`);
     parts.progress.setAttribute("aria-valuenow", String(state.progress));
     parts.progress.setAttribute("aria-valuetext", `${state.headline}, ${state.progress}%`);
