@@ -46,7 +46,7 @@ async def test_connections_are_reused_and_grow_with_the_calls_at_once() -> None:
         async with asyncio.timeout(10), server.seen:
             await server.seen.wait_for(lambda: server.waiting == 4)
         server.go.set()
-        assert sorted((await call).text for call in calls) == ["1", "2", "3", "4"]
+        assert sorted([(await call).text for call in calls]) == ["1", "2", "3", "4"]
         # two were kept, so two at once need no new one
         assert {(await client.get(url)).text for _ in range(2)} <= {"1", "2", "3", "4"}
         assert server.connections == 4
