@@ -177,5 +177,8 @@ class Sender:
                 break
             sending.cancel()
             await asyncio.wait({sending}, timeout=_CANCEL_SECONDS)
-        producer._message_accumulator.fail_all(KafkaError("the producer was thrown away"))
+        batches = producer._message_accumulator
+        # a batch that waits to be sent again has left this set, and its end would be logged as a KeyError
+        batches._pending_batches.update(batch for queue in batches._batches.values() for batch in queue)
+        batches.fail_all(KafkaError("the producer was thrown away"))
         await stop_client(producer.client, producer.stop(), seconds=timeout, what="producer")

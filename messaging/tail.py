@@ -6,6 +6,7 @@ on where they were. Positions are kept here too, so that a consumer that went si
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
@@ -39,6 +40,8 @@ class Tail:
         self._consumer: AIOKafkaConsumer | None = None
         self._positions: dict[int, int] = {}
         self._stopping = asyncio.Event()
+        # a consumer that is closed while it starts goes on to open connections that nobody closes
+        self._opening = asyncio.Lock()
         self._heard_at: float | None = None
 
     @property
@@ -59,10 +62,11 @@ class Tail:
         """
         while not self._stopping.is_set():
             try:
-                await self._open()
-                self._positions = await self._resolve(at)
-                self._assign()
-                return
+                async with self._opening:
+                    await self._open()
+                    self._positions = await self._resolve(at)
+                    self._assign()
+                    return
             except (KafkaError, OSError, TimeoutError) as error:
                 log.warning("kafka_tail_not_started", topic=self._topic, error=type(error).__name__)
                 await self._close()
@@ -74,8 +78,9 @@ class Tail:
         while not self._stopping.is_set():
             try:
                 if self._consumer is None:
-                    await self._open()
-                    self._assign()
+                    async with self._opening:
+                        await self._open()
+                        self._assign()
                     fetched_at = time.monotonic()
                 consumer = self._consumer
                 assert consumer is not None
@@ -109,8 +114,11 @@ class Tail:
                     await self._close()
 
     async def stop(self, timeout: float = _CLOSE_SECONDS) -> None:
-        """End `batches` and leave within `timeout` seconds, with Kafka there or gone."""
+        """End `start` and `batches` and leave within twice `timeout` seconds, with Kafka there or gone."""
         self._stopping.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout), self._opening:
+                pass
         await self._close(timeout)
 
     async def _open(self) -> None:
@@ -132,7 +140,9 @@ class Tail:
             consumer.assign([TopicPartition(self._real, 0)])
             consumer.pause(TopicPartition(self._real, 0))
             # aiokafka tells nobody when metadata have come
-            while not consumer.partitions_for_topic(self._real):  # noqa: ASYNC110
+            while not consumer.partitions_for_topic(self._real):
+                if self._stopping.is_set():
+                    raise TimeoutError
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _resolve(self, at: Start) -> dict[int, int]:
