@@ -62,7 +62,7 @@ class Consumer:
             transport=provider_transport,
         )
         self._pictures = httpx.AsyncClient(
-            transport=picture_transport or Lines(most=settings.provider_slots),
+            transport=picture_transport or Lines(),
             timeout=httpx.Timeout(settings.download_timeout, connect=5.0),
         )
         drafts = Drafts(catalogue, webhooks=settings.public_url is not None)

@@ -1,84 +1,105 @@
-"""Connections to servers outside, one httpx transport each.
+"""httpx's transport over aiohttp's connections: half the CPU of httpcore's, which walks its whole pool at each call.
 
-httpx's own pool walks all of its connections, asking the kernel about each, whenever a call begins or ends: with 64 of
-them that was two thirds of the consumer's CPU. Here an idle connection is taken from the top of a stack.
+What counts here is the phase in which a call broke off: whatever happened after a connection stood may have reached
+the provider, and only what failed before it may be called "not sent". (The published adapter, httpx-aiohttp, reports
+a lost connection as a connect timeout, which would pay twice.)
 """
 
-from collections.abc import AsyncIterator
-from urllib.request import getproxies, proxy_bypass
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
+import aiohttp
 import httpx
 
 _KEEPALIVE_SECONDS = 4.0
 """Below the 5 s after which common servers close: a request that races the close would count as uncertain."""
+_CHUNK_BYTES = 256 * 1024
 
-Origin = tuple[str, str, int | None]
+_BEFORE_SENDING: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
+    (aiohttp.ClientProxyConnectionError, httpx.ProxyError),
+    (aiohttp.ClientHttpProxyError, httpx.ProxyError),
+    (aiohttp.ClientConnectorError, httpx.ConnectError),
+    # of `sock_connect` and of waiting for a free connection alike
+    (aiohttp.ConnectionTimeoutError, httpx.ConnectTimeout),
+    (aiohttp.InvalidURL, httpx.UnsupportedProtocol),
+)
+_AFTER_SENDING: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
+    (aiohttp.SocketTimeoutError, httpx.ReadTimeout),
+    (aiohttp.ServerTimeoutError, httpx.ReadTimeout),
+    (aiohttp.ClientConnectionError, httpx.ReadError),
+    (aiohttp.ClientPayloadError, httpx.ReadError),
+    (aiohttp.ClientError, httpx.RemoteProtocolError),
+)
 
 
 class Lines(httpx.AsyncBaseTransport):
-    """A transport with as many connections as there are calls at once; the idle ones are kept, `most` per origin."""
+    """As many connections as there are calls at once, kept alive for the next. To be used in one event loop."""
 
-    def __init__(self, *, most: int) -> None:
-        self._most = most
-        # making one reads the system's certificates, which takes tens of milliseconds
-        self._tls = httpx.create_ssl_context()
-        self._idle: dict[Origin, list[httpx.AsyncBaseTransport]] = {}
-        self._limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_KEEPALIVE_SECONDS)
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        origin = (request.url.scheme, request.url.host, request.url.port)
-        idle = self._idle.setdefault(origin, [])
-        line = idle.pop() if idle else self._new(origin)
-        try:
-            response = await line.handle_async_request(request)
-        except BaseException:
-            # what state it is in nobody knows
-            await line.aclose()
-            raise
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _Borrowed(response.stream, line, idle, self._most)
-        return response
+        """One exchange; redirects, cookies and compression are the caller's business. Raises httpx.TransportError."""
+        limits = request.extensions.get("timeout", {})
+        with _in_httpx_words():
+            response = await self._opened().request(
+                request.method,
+                str(request.url),
+                headers=request.headers,
+                data=await request.aread() or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(
+                    total=None,
+                    connect=limits.get("connect"),
+                    sock_connect=limits.get("connect"),
+                    sock_read=limits.get("read"),
+                ),
+            )
+        return httpx.Response(response.status, headers=response.raw_headers, stream=_Body(response), request=request)
 
     async def aclose(self) -> None:
-        for idle in self._idle.values():
-            while idle:
-                await idle.pop().aclose()
+        if self._session is not None:
+            await self._session.close()
 
-    def _new(self, origin: Origin) -> httpx.AsyncBaseTransport:
-        scheme, host, _ = origin
-        # as httpx.AsyncClient would: a deployment behind a proxy names it in the environment
-        proxy = None if proxy_bypass(host) else getproxies().get(scheme)
-        return httpx.AsyncHTTPTransport(verify=self._tls, limits=self._limits, proxy=proxy)
+    def _opened(self) -> aiohttp.ClientSession:
+        # at the first call: a session belongs to the loop that runs then
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                # a deployment behind a proxy names it in the environment, as httpx.AsyncClient reads it
+                trust_env=True,
+                skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
+            )
+        return self._session
 
 
-class _Borrowed(httpx.AsyncByteStream):
-    """A response's bytes; closing it gives the connection back."""
+class _Body(httpx.AsyncByteStream):
+    """A response's bytes; closing it gives the connection back, or ends it when bytes are left."""
 
-    def __init__(
-        self,
-        stream: httpx.AsyncByteStream,
-        line: httpx.AsyncBaseTransport,
-        idle: list[httpx.AsyncBaseTransport],
-        most: int,
-    ) -> None:
-        self._stream = stream
-        self._line: httpx.AsyncBaseTransport | None = line
-        self._idle = idle
-        self._most = most
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._stream.__aiter__()
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _in_httpx_words():
+            async for chunk in self._response.content.iter_chunked(_CHUNK_BYTES):
+                yield chunk
 
     async def aclose(self) -> None:
-        line, self._line = self._line, None
-        if line is None:
-            return
-        try:
-            await self._stream.aclose()
-        except BaseException:
-            await line.aclose()
-            raise
-        if len(self._idle) < self._most:
-            self._idle.append(line)
+        if self._response.content.at_eof():
+            self._response.release()
         else:
-            await line.aclose()
+            self._response.close()
+
+
+@contextmanager
+def _in_httpx_words() -> Iterator[None]:
+    try:
+        yield
+    except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+        for known, said in (*_BEFORE_SENDING, *_AFTER_SENDING):
+            if isinstance(error, known):
+                raise said(str(error) or type(error).__name__) from error
+        raise httpx.ReadError(str(error) or type(error).__name__) from error

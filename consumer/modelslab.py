@@ -53,7 +53,7 @@ class ModelsLab:
         self._key = api_key if isinstance(api_key, SecretStr) else SecretStr(api_key)
         self._submit_timeout = submit_timeout
         self._fetch_timeout = fetch_timeout
-        self._transport = transport if transport is not None else Lines(most=connections)
+        self._transport = transport if transport is not None else Lines()
         self._urls: dict[str, httpx.URL] = {}
 
     async def submit(
