@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -21,6 +21,7 @@ from local import ports
 from local.kafka import Kafka
 from local.postgres import Postgres
 from local.server import Server
+from tests.supervised import Local, free_base
 
 _TEMPLATE = "template_scenewire"
 
@@ -103,6 +104,17 @@ def private_postgres(tmp_path: Path) -> Iterator[Postgres]:
     for server in _running(Postgres("private-postgres", folder / "log", folder=folder, durable=False)):
         migrate(server.url())
         yield server
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The ready file of a whole service, run by `python -m local` for the rest of the run. Not to be killed."""
+    running = Local(tmp_path_factory.mktemp("line"), free_base())
+    running.start()
+    try:
+        yield running.ready()
+    finally:
+        running.stop()
 
 
 def migrate(url: str) -> None:

@@ -1,16 +1,12 @@
 """`python -m local` as people use it: one start, what is said, a death in between, the stop, and the start after it."""
 
 import asyncio
-import json
 import os
-import queue
 import select
 import signal
 import subprocess
-import sys
-import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,77 +15,20 @@ import pytest
 
 from local import ports
 from local.python import CHECKOUT
+from tests.supervised import Local, free_base
 
 pytestmark = pytest.mark.flow
 
 NAMES = ["kafka", "postgres", "simulator", "producer", "relay", "consumer-1", "notifier-1"]
 
 
-class Local:
-    """One `python -m local` on a state folder and ports of its own."""
-
-    def __init__(self, folder: Path, base: int) -> None:
-        self.state = folder / "state"
-        self.base = base
-        self.process: subprocess.Popen[str] | None = None
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    @property
-    def ready_file(self) -> Path:
-        return self.state / "ready.json"
-
-    def command(self) -> list[str]:
-        return [sys.executable, "-m", "local", "--state", str(self.state), "--ports", str(self.base)]
-
-    def start(self) -> None:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("SCENEWIRE_", "MODELSLAB_"))}
-        self.process = subprocess.Popen(self.command(), cwd=CHECKOUT, env=plain, stdout=subprocess.PIPE, text=True)
-        self._lines = queue.SimpleQueue()
-        threading.Thread(target=_pass_on, args=(self.process, self._lines), daemon=True).start()
-
-    def read_until(self, condition: Callable[[str], bool], timeout: float = 120) -> list[str]:
-        """What it says until a line fits; fails when it says nothing for `timeout` seconds or ends."""
-        said: list[str] = []
-        while not said or not condition(said[-1]):
-            line = self._lines.get(timeout=timeout)
-            assert line, "".join(said)
-            said.append(line)
-        return said
-
-    def ready(self) -> dict[str, Any]:
-        self.read_until(lambda line: "Stop with Ctrl-C" in line)
-        return self.now()
-
-    def now(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(self.ready_file.read_text())
-        return content
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(timeout=10)
-
-
-def _pass_on(process: subprocess.Popen[str], lines: "queue.SimpleQueue[str]") -> None:
-    """Each line it says, and an empty one at the end."""
-    assert process.stdout is not None
-    with process.stdout as output:
-        for line in output:
-            lines.put(line)
-    lines.put("")
-
-
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Local]:
-    running = Local(tmp_path, _free_base())
+    running = Local(tmp_path, free_base())
     yield running
     if running.process is not None:
         running.process.kill()
         running.process.wait()
-
-
-def _free_base() -> int:
-    return next(base for base in range(21000, 32000, 100) if not ports.taken(range(base, base + 40)))
 
 
 async def _count_images(url: str) -> int:

@@ -10,18 +10,18 @@ from storage.batching import Batcher
 
 async def test_an_idle_batcher_flushes_at_once_and_what_arrives_meanwhile_is_the_next_flush() -> None:
     flushes: list[list[int]] = []
-    first_flush_may_end = asyncio.Event()
+    flushing, first_flush_may_end = asyncio.Event(), asyncio.Event()
 
     async def flush(items: Sequence[int]) -> Sequence[int | Exception]:
         flushes.append(list(items))
+        flushing.set()
         if len(flushes) == 1:
             await first_flush_may_end.wait()
         return [item * 10 for item in items]
 
     batch = Batcher(flush)
     calls = [asyncio.create_task(batch(1))]
-    while not flushes:
-        await asyncio.sleep(0)
+    await flushing.wait()
     calls += [asyncio.create_task(batch(i)) for i in (2, 3, 4)]
     await asyncio.sleep(0)
     first_flush_may_end.set()
