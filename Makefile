@@ -15,7 +15,7 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test demo chaos check fmt lock clean
+.PHONY: help setup run test demo chaos check fmt docs lock clean
 
 help: ## list these recipes
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | while IFS='	' read -r name words; do printf '  make %-7s %s\n' "$$name" "$$words"; done
@@ -44,6 +44,9 @@ check: $(VENV)/.dev ## format, lint, types and import rules
 fmt: $(VENV)/.dev ## format, and mend what the linter can mend
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
+
+docs: $(VENV)/.dev ## write the papers that are made from the code: docs/asyncapi.yaml, docs/configuration.md
+	@$(PY) -m docs.generate
 
 lock: $(VENV)/.uv ## resolve the dependencies of pyproject.toml anew (ARGS="--upgrade")
 	@$(COMPILE) $(ARGS) pyproject.toml -o requirements.txt
