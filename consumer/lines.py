@@ -8,6 +8,7 @@ a lost connection as a connect timeout, which would pay twice.)
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
@@ -38,6 +39,7 @@ class Lines(httpx.AsyncBaseTransport):
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[tuple[str, str], str | None] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange; redirects, cookies and compression are the caller's business. Raises httpx.TransportError."""
@@ -49,6 +51,7 @@ class Lines(httpx.AsyncBaseTransport):
                 headers=request.headers,
                 data=await request.aread() or None,
                 allow_redirects=False,
+                proxy=self._proxy(request.url.scheme, request.url.host),
                 timeout=aiohttp.ClientTimeout(
                     total=None,
                     connect=limits.get("connect"),
@@ -69,11 +72,16 @@ class Lines(httpx.AsyncBaseTransport):
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
-                # a deployment behind a proxy names it in the environment, as httpx.AsyncClient reads it
-                trust_env=True,
                 skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
             )
         return self._session
+
+    def _proxy(self, scheme: str, host: str) -> str | None:
+        """A deployment behind a proxy names it in the environment, as httpx.AsyncClient reads it; looked up once."""
+        known = (scheme, host)
+        if known not in self._proxies:
+            self._proxies[known] = None if proxy_bypass(host) else getproxies().get(scheme)
+        return self._proxies[known]
 
 
 class _Body(httpx.AsyncByteStream):
