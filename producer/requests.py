@@ -10,7 +10,7 @@ import uuid_utils.compat as uuids
 
 from producer.settings import ProducerSettings
 from schemas.requests import ImageGenerationQueuedResponse, SceneImageRequest
-from storage.accepting import Acceptor, KeyReused, NewRequest
+from storage.accepting import Acceptor, KeyReused, NewRequest, UnknownReference
 from storage.database import Unavailable
 from telemetry import metrics
 from web.auth import Caller
@@ -45,8 +45,8 @@ class Requests:
     ) -> Queued:
         """On record when this returns.
 
-        Raises `KeyReused`, and `Unavailable` when Postgres is away or slow: then the request may be on record all the
-        same, which only a repetition with the same Idempotency-Key can tell.
+        Raises `KeyReused`, `UnknownReference`, and `Unavailable` when Postgres is away or slow: then the request may be
+        on record all the same, which only a repetition with the same Idempotency-Key can tell.
         """
         request = NewRequest(
             # time-ordered, so that neighbours in time are neighbours in the index
@@ -72,6 +72,9 @@ class Requests:
             raise
         except KeyReused:
             metrics.count("accept_refused", reason="key_reused")
+            raise
+        except UnknownReference:
+            metrics.count("accept_refused", reason="unknown_reference")
             raise
         if accepted.replayed:
             metrics.count("accept_refused", reason="replayed")

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from producer.requests import Requests
 from schemas.requests import ImageGenerationQueuedResponse, SceneImageRequest
-from storage.accepting import KeyReused
+from storage.accepting import KeyReused, UnknownReference
 from storage.database import Unavailable
 from telemetry import traces
 from web import body, problems
@@ -83,6 +83,9 @@ class SceneImages:
                 queued = await self._requests.accept(
                     caller, chapter_id, scene_number, wanted, idempotency_key=key, traceparent=traceparent
                 )
+            except UnknownReference as error:
+                field = error.field or "chapter_id"
+                return problems.invalid(field, "names nothing that exists: create it first").response()
             except KeyReused:
                 return problems.problem(
                     422,

@@ -1,5 +1,6 @@
 """Accept a request: record, idempotency key and outbox in one statement for all that arrived together (PIPELINE A)."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,8 +13,10 @@ from schemas import events, topics
 from schemas.requests import SceneImageRequest
 from schemas.words import Lane, Tier
 from storage.batching import Batcher
-from storage.database import Database, Unavailable
+from storage.database import Database, Unavailable, sqlstate
 from storage.fragments import READ_WOKEN, WOKEN, cloud_event, tell_status
+
+_FOREIGN_KEY_VIOLATION = "23503"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,15 @@ class Accepted:
 
 class KeyReused(Exception):
     """This Idempotency-Key was used before with another path or body."""
+
+
+class UnknownReference(Exception):
+    """The request names a row of another table that does not exist (an adopted table that kept its foreign keys)."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        #: `chapter_id`, `script_id` or `user_id`; empty where the constraint does not tell
+        self.field = field
 
 
 REQUESTED_DATA = """json_strip_nulls(json_build_object(
@@ -104,7 +116,7 @@ class Acceptor:
         self._batch: Batcher[NewRequest, Accepted] = Batcher(self._flush)
 
     async def accept(self, request: NewRequest) -> Accepted:
-        """Put one request on record. Raises `KeyReused`, `Unavailable`."""
+        """Put one request on record. Raises `KeyReused`, `UnknownReference`, `Unavailable`."""
         return await self._batch(request)
 
     async def _flush(self, requests: Sequence[NewRequest]) -> Sequence[Accepted | Exception]:
@@ -131,7 +143,8 @@ class Acceptor:
             results.update(await self._accept(numbered, repeats=1))
         except Exception as error:
             if isinstance(error, Unavailable) or len(numbered) == 1:
-                results.update((i, error) for i, _ in numbered)
+                meaning = _meaning(error)
+                results.update((i, meaning) for i, _ in numbered)
                 return
             # one bad row fails one request (A3)
             for one in numbered:
@@ -178,6 +191,13 @@ class Acceptor:
             else:
                 results[row.ordinal] = Accepted(row.record_id, replayed=True)
         return results
+
+
+def _meaning(error: Exception) -> Exception:
+    if sqlstate(error) != _FOREIGN_KEY_VIOLATION:
+        return error
+    named = re.search(r"Key \((\w+)\)", str(getattr(error, "orig", "")))
+    return UnknownReference(named[1] if named else "")
 
 
 def _columns(numbered: Sequence[tuple[int, NewRequest]]) -> tuple[list[Any], ...]:

@@ -49,7 +49,7 @@ class Metric:
 COUNTERS: Final[tuple[Metric, ...]] = (
     Metric("http_requests", "HTTP requests answered", ("method", "route", "status")),
     Metric("accepted", "requests put on record", ("lane",)),
-    Metric("accept_refused", "requests not put on record: replayed, key_reused, unavailable", ("reason",)),
+    Metric("accept_refused", "requests not put on record: replayed, key_reused, unknown_reference, unavailable", ("reason",)),
     Metric("outbox_sent", "outbox rows that Kafka confirmed", ("topic",)),
     Metric("outbox_send_failures", "sends that failed or timed out; their rows stay in the outbox"),
     Metric(

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 import pytest
 
@@ -181,3 +182,25 @@ async def test_a_body_that_is_clearly_not_json_is_415(client: httpx.AsyncClient,
     for kind in ("application/json; charset=utf-8", "APPLICATION/JSON", "application/x-www-form-urlencoded"):
         response = await client.post(path_of(), content=content, headers={**bearer(user), "Content-Type": kind})
         assert response.status_code == 202
+
+
+async def test_a_kept_foreign_key_is_the_callers_422_and_fails_nobody_else(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    known = uuid4()
+    try:
+        await connection.execute("CREATE TABLE chapters (id uuid PRIMARY KEY)")
+        await connection.execute("INSERT INTO chapters VALUES ($1)", known)
+        await connection.execute(
+            "ALTER TABLE image_generations ADD CONSTRAINT which FOREIGN KEY (chapter_id) REFERENCES chapters"
+        )
+    finally:
+        await connection.close()
+    user = uuid4()
+    async with client_of(settings_of(database_url)) as client:
+        good, bad = await asyncio.gather(
+            client.post(path_of(chapter=known), json=BODY, headers=bearer(user)),
+            client.post(path_of(chapter=uuid4()), json=BODY, headers=bearer(user)),
+        )
+    assert good.status_code == 202
+    problem = problem_of(bad, 422, "invalid")
+    assert [error["field"] for error in problem["errors"]] == ["chapter_id"]
