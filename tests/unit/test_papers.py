@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,27 @@ import yaml
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings
 
+from consumer import taxonomy
 from docs import asyncapi, configuration
 from docs.generate import FOLDER, PAPERS
 from schemas import events, frames, topics
+from schemas.errors import ErrorClass
 from schemas.statuses import ImageStatus
 from schemas.words import Stage, Status
+from telemetry import metrics
 
 _OFFICIAL = Path(__file__).resolve().parent.parent / "asyncapi" / "3.0.0.json"
+CHECKOUT = FOLDER.parent
 DOCUMENT = asyncapi.document()
+
+_CODES_IN_SOURCE = (
+    r"(?:ErrorClass\.|_C\.)[A-Z_]+,\s+\"([a-z_]+)\"",
+    r"(?:Refused|problem)\(\s*\d+,\s+\"([a-z_]+)\"",
+    r"Unauthorized\(\s*\"([a-z_]+)\"",
+    r"_bury\([^,]+, \"([a-z_]+)\"",
+    r"\bcode=\"([a-z_]+)\"",
+    r"\d{3}: \"([a-z_]+)\"",
+)
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +173,60 @@ def _status() -> ImageStatus:
         "retry_count": 0,
     }
     return ImageStatus.model_validate(nothing | known)
+
+
+class TestErrors:
+    PAPER = (FOLDER / "errors.md").read_text(encoding="utf-8")
+
+    def test_every_code_of_the_tables_is_explained(self) -> None:
+        rows = [*taxonomy.CODES.values(), *taxonomy.PHASES.values()]
+        codes = {code for _, code, _ in rows} | {rule.code for rule in taxonomy.RULES}
+        assert {code for code in codes if f"| `{code}` |" not in self.PAPER} == set()
+
+    def test_every_code_in_the_source_is_explained(self) -> None:
+        found = {
+            code
+            for room in ("web", "producer", "consumer", "notifier")
+            for path in (FOLDER.parent / room).glob("*.py")
+            for pattern in _CODES_IN_SOURCE
+            for code in re.findall(pattern, path.read_text())
+        }
+        assert {"storing_failed", "empty_output", "token_expired", "too_many_polls", "not_sendable"} <= found
+        assert {code for code in found if f"`{code}`" not in self.PAPER} == set()
+
+    def test_no_code_is_explained_that_nobody_gives(self) -> None:
+        source = "".join(
+            path.read_text()
+            for room in ("web", "producer", "consumer", "notifier", "schemas", "storage")
+            for path in (FOLDER.parent / room).glob("*.py")
+        )
+        told = re.findall(r"^\| `([a-z_]+)` \|", self.PAPER, re.MULTILINE)
+        assert len(told) > 50
+        assert [code for code in told if not re.search(rf"['\"]{code}['\"]", source)] == []
+
+    def test_every_class_and_every_close_code_is_explained(self) -> None:
+        assert [one.value for one in ErrorClass if f"| `{one.value}` |" not in self.PAPER] == []
+        assert [code.value for code in frames.CloseCode if str(code.value) not in self.PAPER] == []
+
+
+class TestRunbook:
+    def test_every_metric_it_names_is_counted(self) -> None:
+        known = {f"scenewire_{metric.name}" for metric in metrics.all_metrics()}
+        known |= {f"{name}_total" for name in known}
+        named = set(re.findall(r"scenewire_[a-z_]+", (FOLDER / "runbook.md").read_text()))
+        assert named - known - {"scenewire_"} == set()
+        rooms = ("web", "producer", "consumer", "notifier")
+        source = "".join(path.read_text() for room in rooms for path in (FOLDER.parent / room).glob("*.py"))
+        unused = [name for name in named - {"scenewire_"} if f'"{_bare(name)}"' not in source]
+        assert unused == []
+
+
+def _bare(metric: str) -> str:
+    return metric.removeprefix("scenewire_").removesuffix("_total")
+
+
+class TestEveryPaper:
+    @pytest.mark.parametrize("path", sorted(CHECKOUT.glob("*.md")) + sorted(FOLDER.rglob("*.md")), ids=lambda p: p.name)
+    def test_its_links_lead_somewhere(self, path: Path) -> None:
+        links = re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
+        assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
