@@ -37,7 +37,7 @@ class KafkaSettings(BaseSettings):
         default=10.0, gt=0, description="seconds until a batch that Kafka has not acknowledged counts as failed"
     )
     kafka_poll: float = Field(
-        default=0.01, gt=0, description="seconds a subscription rests after it found nothing; its added latency"
+        default=1.0, gt=0, description="longest single wait of a subscription for events, in seconds; no latency"
     )
     kafka_session: float = Field(
         default=10.0, gt=0, description="seconds without a heartbeat until a group gives a member's partitions away"
