@@ -5,16 +5,18 @@ They speak of `image_generations` under the alias `g`.
 
 from schemas import events, topics
 
-_CHAPTER = "coalesce(g.chapter_id::text, g.metadata ->> 'chapter_id')"
-_SCENE = (
+# rows of the old system keep chapter and scene in metadata alone, and may leave the type out
+CHAPTER = "coalesce(g.chapter_id::text, lower(g.metadata ->> 'chapter_id'))"
+SCENE = (
     "coalesce(g.scene_number, CASE WHEN g.metadata ->> 'scene_number' ~ '^[0-9]{1,9}$'"
     " THEN (g.metadata ->> 'scene_number')::int END)"
 )
+IMAGE_TYPE = "coalesce(g.image_type, 'scene')"
 
 _STATUS_PAIRS = f"""
     'record_id', g.id, 'task_id', g.id, 'user_id', g.user_id,
-    'chapter_id', {_CHAPTER}, 'script_id', g.script_id, 'scene_number', {_SCENE},
-    'image_type', coalesce(g.image_type, 'scene'), 'status', g.status, 'stage', g.stage,
+    'chapter_id', {CHAPTER}, 'script_id', g.script_id, 'scene_number', {SCENE},
+    'image_type', {IMAGE_TYPE}, 'status', g.status, 'stage', g.stage,
     'progress', coalesce(g.progress, 0), 'version', coalesce(g.version, 0), 'attempt', coalesce(g.attempt, 0),
     'retry_count', coalesce(g.retry_count, 0),
     'retry_at', g.retry_at, 'queue_position', NULL, 'eta_seconds', NULL,

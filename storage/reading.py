@@ -15,18 +15,16 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from storage.database import Database
-from storage.fragments import STATUS_JSON
+from storage.fragments import CHAPTER, IMAGE_TYPE, SCENE, STATUS_JSON
 
-_CHAPTER = "coalesce(g.chapter_id::text, lower(g.metadata ->> 'chapter_id'))"
-_SCENE = "coalesce(g.scene_number::text, g.metadata ->> 'scene_number')"
-_IN_CHAPTER = """g.image_type = 'scene' AND (g.chapter_id = $2::uuid
+# the columns stand alone here, so that an index on them can be used
+_IN_CHAPTER = f"""{IMAGE_TYPE} = 'scene' AND (g.chapter_id = $2::uuid
     OR (g.chapter_id IS NULL AND g.metadata ->> 'chapter_id' IN ($2::uuid::text, upper($2::uuid::text))))"""
-_OF_SCENE = """(g.scene_number = $3::int
-    OR (g.scene_number IS NULL AND g.metadata ->> 'scene_number' = $3::int::text))"""
+_OF_SCENE = f"{SCENE} = $3::int"
 _NEWEST = "g.created_at DESC NULLS LAST, g.id DESC"
 _SHOWN = "(g.status = 'completed' AND g.image_url IS NOT NULL)"
 """What can be a current image: completed, and with an address to show it from."""
-_PLACE = f"CASE WHEN g.image_type = 'scene' THEN {_CHAPTER} || '/' || {_SCENE} END"
+_PLACE = f"CASE WHEN {IMAGE_TYPE} = 'scene' THEN {CHAPTER} || '/' || {SCENE} END"
 
 _COLUMNS = f"""g.id, g.version, {_PLACE} AS place, g.status, g.stage, g.created_at::timestamptz AS created_at,
     ({STATUS_JSON})::text AS body"""
@@ -54,10 +52,10 @@ WITH found AS (
     FROM found g
 )
 SELECT {_COLUMNS} FROM ranked g WHERE g.age = 1 OR ({_SHOWN} AND g.age_among_alike = 1)
-ORDER BY {_CHAPTER}, length({_SCENE}), {_SCENE}, g.created_at NULLS FIRST, g.id"""
+ORDER BY {CHAPTER}, {SCENE}, g.created_at NULLS FIRST, g.id"""
 
 
-_CHAPTER_IMAGES = _latest_and_current(f"g.user_id = $1::uuid AND {_IN_CHAPTER} AND {_SCENE} IS NOT NULL")
+_CHAPTER_IMAGES = _latest_and_current(f"g.user_id = $1::uuid AND {_IN_CHAPTER} AND {SCENE} IS NOT NULL")
 _MINE = _latest_and_current("g.user_id = $1::uuid")
 
 _PICTURE = "SELECT user_id, image_key, image_url FROM image_generations WHERE id = $1::uuid"

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from schemas.requests import SceneImageRequest
+from schemas.statuses import ImageStatus
 from schemas.words import Tier
 from storage.accepting import Acceptor, NewRequest
 from storage.adoption import Refused
@@ -159,6 +160,28 @@ async def test_old_rows_are_kept_shown_and_never_worked_on(
     latest = await reader.scene(_USER, _CHAPTER, 3)
     assert latest is not None
     assert latest.latest.record_id == request.record_id
+
+
+async def test_an_old_row_without_a_type_is_a_scene(
+    empty_database_url: str, old: asyncpg.Connection, database: Database
+) -> None:
+    await old.execute(f"{_FIRST}; ALTER TABLE image_generations ADD COLUMN image_type text")
+    await migrate(empty_database_url)
+    # the older code writes on, and fills in no type
+    await old.execute(_OLD_ROWS, _USER, str(_CHAPTER).upper())
+    await old.execute("UPDATE image_generations SET image_type = NULL")
+    await old.execute("UPDATE image_generations SET image_type = 'cover' WHERE metadata ->> 'scene_number' = '2'")
+    reader = Reader(database)
+    shown = await reader.scene(_USER, _CHAPTER, 4)
+    assert shown is not None
+    assert shown.current is not None
+    status = ImageStatus.model_validate_json(shown.latest.text)
+    assert (status.image_type, status.chapter_id, status.scene_number) == ("scene", _CHAPTER, 4)
+    assert shown.latest.place == f"{_CHAPTER}/4"
+    assert await reader.scene(_USER, _CHAPTER, 2) is None
+    scenes = [f"{_CHAPTER}/{n}" for n in range(1, 21) if n != 2]
+    assert [image.place for image in await reader.chapter(_USER, _CHAPTER)] == scenes
+    assert [image.place for image in await reader.mine(_USER) if image.place is not None] == scenes
 
 
 async def test_an_adopted_table_has_every_index_and_keeps_the_definition_it_had(
