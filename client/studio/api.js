@@ -32,6 +32,16 @@ export function newUuid() {
   return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-${variant}${hex.slice(17, 20)}-${hex.slice(20)}`;
 }
 
+/** `{sub, exp}` as the token states them (`exp` in seconds), unchecked; `{}` for one that cannot be read. */
+export function claimsOf(token) {
+  try {
+    const { sub, exp } = JSON.parse(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")));
+    return { sub, exp: Number.isFinite(exp) ? exp : undefined };
+  } catch {
+    return {};
+  }
+}
+
 async function beside(name) {
   const response = await fetch(new URL(name, import.meta.url), { cache: "no-store" });
   if (!response.ok) throw new ApiError(`The page's file ${name} answered ${response.status}.`, { status: response.status });
@@ -86,6 +96,10 @@ export class Api {
 
   constructor(config, token) {
     this.#config = config;
+    this.#token = token;
+  }
+
+  renew(token) {
     this.#token = token;
   }
 

@@ -1,6 +1,6 @@
 // The studio: puts words, service, feed and page together.
 
-import { Api, ApiError, loadChapter, loadConfig, newUuid } from "./api.js";
+import { Api, ApiError, claimsOf, loadChapter, loadConfig, newUuid } from "./api.js";
 import { Card } from "./card.js";
 import { byId, isWebAddress } from "./dom.js";
 import { Feed } from "./feed.js";
@@ -13,6 +13,8 @@ import { failed, isWaiting, underWay } from "./words.js";
 const TOKEN_KEY = "scenewire.token";
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const AT_ONCE = 6;
+const RENEW_BEFORE_MS = 120_000;
+const RENEW_AGAIN_MS = 30_000;
 
 class Studio {
   #page = new Page();
@@ -26,6 +28,7 @@ class Studio {
   #api;
   #feed;
   #token;
+  #renewAt = Infinity;
 
   async start() {
     try {
@@ -94,7 +97,7 @@ class Studio {
         // without storage the token lives as long as the page
       }
     }
-    this.#token = token;
+    this.#use(token);
     this.#api = new Api(this.#config, token);
     this.#feed?.stop();
     this.#feed = new Feed({
@@ -108,6 +111,25 @@ class Studio {
       isWaiting: () => [...this.#cards.keys()].some((number) => isWaiting(this.#store.scene(number).latest)),
     });
     this.#feed.start();
+  }
+
+  // A pasted token ends when it ends; one of config.json may have a successor there before that.
+  #use(token) {
+    this.#token = token;
+    const left = (claimsOf(token).exp ?? Infinity) * 1000 - Date.now();
+    this.#renewAt = token === this.#config.token ? Date.now() + left - Math.min(RENEW_BEFORE_MS, left / 3) : Infinity;
+  }
+
+  async #renew() {
+    this.#renewAt = Date.now() + RENEW_AGAIN_MS;
+    const old = this.#token;
+    const config = await loadConfig().catch(() => this.#config);
+    // another person's token is for a page opened anew
+    if (!config.token || config.token === old || old !== this.#token || claimsOf(config.token).sub !== claimsOf(old).sub) return;
+    this.#config = config;
+    this.#use(config.token);
+    this.#api.renew(config.token);
+    this.#feed.renew(config.token);
   }
 
   // Once with a new token where the service hands one out; otherwise the person is asked.
@@ -192,7 +214,6 @@ class Studio {
     try {
       const accepted = await this.#api.requestScene(this.#chapterId, number, this.#scenes.body(number));
       this.#store.expect(number, accepted);
-      this.#page.banner("");
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       card.refuse(error);
@@ -237,13 +258,14 @@ class Studio {
       const { latest, current } = this.#store.scene(number);
       const busy = card.phase === "busy";
       const busyWords = busy && latest ? underWay(latest, Date.now()).headline : "requested";
-      return { number, phase: card.phase, picture: Boolean(current), words: busy ? busyWords : words[card.phase] };
+      return { number, phase: card.phase, picture: Boolean(current), can: Boolean(card.scene.description), words: busy ? busyWords : words[card.phase] };
     });
     this.#page.tally(scenes);
   }
 
   #tick() {
     const now = Date.now();
+    if (now >= this.#renewAt) this.#renew();
     for (const card of this.#cards.values()) if (card.phase === "busy") card.draw(now);
   }
 }

@@ -7,6 +7,7 @@ import { failed, isUnderWay, made, ratioOf, SHAPES, span, STYLES, underWay } fro
 
 const label = (choices, value) => choices.find(([name]) => name === value)?.[1] ?? value;
 const BADGES = { loading: "", empty: "", busy: "In progress", failed: "Failed", ready: "Ready" };
+const LONG = 700; // characters
 const TALLEST = 3 / 4;
 const WIDE = 1.2;
 
@@ -38,8 +39,9 @@ export class Card {
     });
     const parts = (this.#parts = {
       badge: el("span", { class: "badge" }),
-      title: el("h2", { id: `scene-${number}-title` }),
-      words: el("p", { class: "description" }),
+      title: el("h2", { id: `scene-${number}-title`, dir: "auto" }),
+      words: el("p", { class: "description", id: `scene-${number}-words`, dir: "auto" }),
+      whole: el("button", { type: "button", class: "whole", "aria-controls": `scene-${number}-words`, onclick: () => this.#showWhole(this.element.dataset.words === "cut") }),
       look: el("p", { class: "look" }),
       fault: el("p", { class: "fault", hidden: true }),
       facts: el("p", { class: "facts" }),
@@ -72,6 +74,7 @@ export class Card {
         el("p", { class: "eyebrow" }, el("span", {}, `Scene ${number}`), parts.badge),
         parts.title,
         parts.words,
+        parts.whole,
         parts.fault,
         el("div", { class: "foot-row" }, parts.look, parts.facts),
         el("div", { class: "actions" }, parts.make, parts.edit),
@@ -92,8 +95,10 @@ export class Card {
   /** Shows the scene's words; `choices` are the chapter's style and shape. */
   words(scene, choices) {
     this.scene = scene;
-    const { title, words, look } = this.#parts;
+    const { title, words, whole, look } = this.#parts;
     setText(title, scene.title);
+    whole.hidden = scene.description.length < LONG;
+    if (words.textContent !== scene.description) this.#showWhole(whole.hidden);
     setText(words, scene.description || "This scene has no words yet. Edit it to say what is to be seen.");
     words.classList.toggle("missing", !scene.description);
     const shape = scene.shape ?? choices.shape;
@@ -142,7 +147,6 @@ export class Card {
     this.element.dataset.phase = phase;
     this.element.dataset.picture = current ? "yes" : "no";
     this.element.dataset.stage = phase === "busy" ? (latest?.stage ?? "queued") : "";
-    parts.article.setAttribute("aria-busy", String(phase === "busy"));
     setText(parts.badge, phase === "busy" && current ? "New picture in progress" : BADGES[phase]);
     setText(parts.blank, phase === "failed" ? "No picture" : phase === "loading" ? "Looking for the picture" : phase === "empty" ? "No picture yet" : "");
     parts.overlay.hidden = phase !== "busy";
@@ -183,7 +187,15 @@ export class Card {
     this.element.dataset.whole = ratio < WIDE ? "yes" : "no";
   }
 
+  #showWhole(isWhole) {
+    this.element.dataset.words = isWhole ? "whole" : "cut";
+    setText(this.#parts.whole, isWhole ? "Show less" : "Show all");
+    this.#parts.whole.setAttribute("aria-expanded", String(isWhole));
+  }
+
   #openEditor() {
+    // what is being typed is not thrown away
+    if (this.#editor.isOpen) return;
     this.element.dataset.editing = "yes";
     this.#editor.open(this.scene);
   }

@@ -12,6 +12,7 @@ export class Editor {
   #inputs = {};
   #faults = {};
   #restore;
+  #opened = "";
 
   /** `onSave(words)`, `onRestore()`, `onClose()`. */
   constructor(number, { onSave, onRestore, onClose }) {
@@ -20,7 +21,7 @@ export class Editor {
     this.element = el(
       "form",
       { class: "editor", hidden: true, novalidate: true, "aria-label": `Words and look of scene ${number}` },
-      this.#field("description", "What is to be seen", el("textarea", { rows: 5, maxlength: DESCRIPTION_MOST, required: true })),
+      this.#field("description", "What is to be seen", el("textarea", { rows: 5, maxlength: DESCRIPTION_MOST, required: true, dir: "auto" })),
       el(
         "div",
         { class: "pair" },
@@ -30,7 +31,7 @@ export class Editor {
       this.#field(
         "customPrompt",
         "Your own prompt (optional)",
-        el("textarea", { rows: 2, maxlength: PROMPT_MOST, placeholder: "e.g. pen and ink, warm evening light" }),
+        el("textarea", { rows: 2, maxlength: PROMPT_MOST, dir: "auto", placeholder: "e.g. pen and ink, warm evening light" }),
       ),
       el(
         "div",
@@ -45,7 +46,8 @@ export class Editor {
       if (this.#check()) onSave(this.#words());
     });
     this.element.addEventListener("keydown", (event) => {
-      if (event.key === "Escape") onClose();
+      // words that were typed are given up by "Cancel" alone
+      if (event.key === "Escape" && this.#opened === JSON.stringify(this.#words())) onClose();
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.element.requestSubmit();
     });
   }
@@ -62,6 +64,7 @@ export class Editor {
     this.#restore.textContent = scene.added ? "Remove the scene" : "Restore the chapter’s words";
     this.#restore.hidden = !scene.added && !scene.changed;
     for (const name of Object.keys(this.#faults)) this.#fault(name, "");
+    this.#opened = JSON.stringify(this.#words());
     this.element.hidden = false;
     this.#inputs.description.focus();
   }

@@ -55,6 +55,10 @@ export class Feed {
     document.removeEventListener("visibilitychange", this.#seen);
   }
 
+  renew(token) {
+    this.#socket.renew(token);
+  }
+
   reconnect() {
     this.#socket.now();
     this.#wake?.();

@@ -38,7 +38,7 @@ export class Page {
     }[state] ?? "";
   }
 
-  /** `scenes`: `[{number, title, phase, headline}]`. */
+  /** `scenes`: `[{number, phase, picture, words, can}]`; `can` says that there are words to make a picture of. */
   tally(scenes) {
     const ready = scenes.filter((scene) => scene.picture).length;
     const busy = scenes.filter((scene) => scene.phase === "busy").length;
@@ -51,12 +51,13 @@ export class Page {
     this.#drawSegments(scenes);
     document.title = `${ready ? `(${ready}/${scenes.length}) ` : ""}${this.#chapterTitle} · Scenewire Studio`;
 
-    const missing = scenes.filter((scene) => !scene.picture && scene.phase !== "busy").length;
+    const able = scenes.filter((scene) => scene.can);
+    const missing = able.filter((scene) => !scene.picture && scene.phase !== "busy").length;
     const button = byId("request-all");
-    const plain = missing === scenes.length ? `Make all ${missing === 1 ? "pictures" : `${missing} pictures`}` : `Make the ${missing === 1 ? "missing picture" : `${missing} missing pictures`}`;
+    const plain = missing === able.length ? (missing === 1 ? "Make the picture" : `Make all ${missing} pictures`) : `Make the ${missing === 1 ? "missing picture" : `${missing} missing pictures`}`;
     const making = `Making ${busy === 1 ? "a picture" : `${busy} pictures`}…`;
-    setText(button, scenes.length === 0 ? "Make all pictures" : missing ? plain : busy ? making : "Make all again");
-    const off = scenes.length === 0 || (!missing && busy > 0) || scenes.every((scene) => scene.phase === "loading");
+    setText(button, able.length === 0 ? "Make all pictures" : missing ? plain : busy ? making : "Make all again");
+    const off = able.length === 0 || (!missing && busy > 0) || able.every((scene) => scene.phase === "loading");
     button.setAttribute("aria-disabled", String(off));
   }
 
@@ -78,12 +79,6 @@ export class Page {
         link.setAttribute("aria-label", words);
       }
     }
-  }
-
-  banner(text) {
-    const banner = byId("banner");
-    banner.hidden = !text;
-    setText(banner, text);
   }
 
   /** In place of the scenes: a question for the token. Resolves with it. */

@@ -54,8 +54,14 @@ export class Socket {
     this.#open();
   }
 
-  get cursor() {
-    return this.#cursor;
+  /** Goes on with a newer token of the same person, on the line that is up. */
+  renew(token) {
+    this.#options.token = token;
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#authenticate();
+  }
+
+  #authenticate() {
+    this.#socket.send(JSON.stringify({ type: "auth", token: this.#options.token }));
   }
 
   #open() {
@@ -73,6 +79,8 @@ export class Socket {
     this.#silenceMs = CONNECT_TIMEOUT_MS;
     this.#watch();
     socket.onopen = () => {
+      // renewed while the line was being opened
+      if (token !== this.#options.token) this.#authenticate();
       const subscribe = { type: "subscribe", id: SUBSCRIPTION, chapter_id: this.#options.chapterId };
       if (this.#cursor) subscribe.cursor = this.#cursor;
       socket.send(JSON.stringify(subscribe));

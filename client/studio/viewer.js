@@ -44,8 +44,9 @@ export class Viewer {
     image.alt = description;
     if (image.src !== url) image.src = url;
     byId("viewer-original").href = url;
-    byId("viewer-previous").disabled = at === 0;
-    byId("viewer-next").disabled = at === pictures.length - 1;
+    // disabled would throw the keyboard's focus out of the dialog
+    byId("viewer-previous").setAttribute("aria-disabled", String(at === 0));
+    byId("viewer-next").setAttribute("aria-disabled", String(at === pictures.length - 1));
   }
 
   #step(by) {

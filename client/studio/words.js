@@ -57,7 +57,7 @@ function queued(image) {
 function waiting(image, now) {
   const seconds = secondsUntil(image.retry_at, now);
   const when = seconds === null ? "soon" : seconds === 0 ? "now" : `in ${span(seconds)}`;
-  if (image.error_class === "rate_limited") return ["The provider is busy", `Going on ${when}`];
+  if (image.error_class === "rate_limited") return ["The provider is busy", `Goes on ${when}`];
   return [`Trying again ${when}`, image.retry_count ? `Retry ${image.retry_count} of ${RETRIES}` : ""];
 }
 

@@ -46,15 +46,23 @@ def studio_of(chromium: str, line: dict[str, Any]) -> OpenStudio:
 
     @asynccontextmanager
     async def open_studio(
-        *, width: int = 1280, height: int = 900, token_in_config: bool = True, **context_options: Any
+        *,
+        width: int = 1280,
+        height: int = 900,
+        token_in_config: bool = True,
+        token_seconds: float = 3600,
+        **context_options: Any,
     ) -> AsyncIterator[Studio]:
-        claims = {"sub": str(uuid.uuid4()), "iat": int(time.time()), "exp": int(time.time()) + 3600}
+        claims = {"sub": str(uuid.uuid4())}
         if line["jwt_audience"]:
             claims["aud"] = line["jwt_audience"]
-        token = jwt.encode(claims, line["jwt_secret"], algorithm="HS256")
+
+        def sign(seconds: float) -> str:
+            times = {"iat": int(time.time()), "exp": time.time() + seconds}
+            return jwt.encode({**claims, **times}, line["jwt_secret"], algorithm="HS256")
 
         async def config(route: Route) -> None:
-            body = {**await (await route.fetch()).json(), "token": token}
+            body = {**await (await route.fetch()).json(), "token": studio.token}
             if not token_in_config:
                 del body["token"]
             await route.fulfill(body=json.dumps(body), content_type="application/json")
@@ -63,7 +71,7 @@ def studio_of(chromium: str, line: dict[str, Any]) -> OpenStudio:
             browser = await playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
             context = await browser.new_context(viewport={"width": width, "height": height}, **context_options)
             page = await context.new_page()
-            studio = Studio(page, line["studio"].rstrip("/"), line["chapter_id"], token)
+            studio = Studio(page, line["studio"].rstrip("/"), line["chapter_id"], sign(token_seconds), sign)
             page.on("pageerror", lambda error: studio.errors.append(str(error)))
             page.on("console", lambda said: studio.errors.append(said.text) if said.type == "error" else None)
             page.on("request", lambda request: studio.hosts.add(urlsplit(request.url).netloc))

@@ -1,5 +1,7 @@
 """The studio as a person uses it: in Chromium, on the real producer, consumer and notifier."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 from tests.browser.studio_page import OpenStudio
 
@@ -138,6 +140,12 @@ async def test_a_refused_scene_says_why_and_can_be_tried_again(studio_of: OpenSt
 
 @pytest.mark.parametrize("width", [320, 390])
 async def test_a_phone_needs_no_sideways_scroll(studio_of: OpenStudio, width: int) -> None:
+    poll = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await poll.wait()
+        await route.fallback()
+
     async with studio_of(width=width, height=780, has_touch=True) as studio:
         page = studio.page
         await studio.open()
@@ -147,8 +155,13 @@ async def test_a_phone_needs_no_sideways_scroll(studio_of: OpenStudio, width: in
         await page.locator("#scene-2 .edit").tap()
         assert not await has_sideways_scroll(page)
         await expect(page.locator("#scene-1 .open img")).to_be_visible(timeout=PICTURE_MS)
+        await page.route("**/chapters/*/images", hold)
         await studio.cut()
         await expect(page.get_by_role("button", name="Reconnect")).to_be_visible()
+        await expect(chip(page)).to_contain_text("Reconnecting")  # the widest of the line's words
+        assert not await has_sideways_scroll(page)
+        poll.set()
+        await expect(chip(page)).to_contain_text("Polling")
         assert not await has_sideways_scroll(page)
         await page.locator("#scene-1 .open").tap()
         await expect(page.get_by_role("dialog")).to_be_visible()
@@ -206,6 +219,41 @@ async def test_without_a_token_the_page_asks_and_keeps_it_out_of_the_address(stu
         assert studio.token not in page.url
         await page.reload()
         await live(page)
+
+
+async def test_a_token_is_renewed_on_the_line_before_it_ends(studio_of: OpenStudio) -> None:
+    async with studio_of(token_seconds=15) as studio:
+        page = studio.page
+        await studio.open()
+        await live(page)
+        studio.token = studio.sign(3600)
+        async with asyncio.timeout(20):
+            while (frame := json.loads(await studio.sent.get()))["type"] != "auth":
+                pass
+        assert frame["token"] == studio.token
+        async with page.expect_request("**/images/scenes/1") as posted:
+            await page.locator("#scene-1 .make").click()
+        assert (await (await posted.value).all_headers())["authorization"] == f"Bearer {studio.token}"
+        await expect(page.locator("#scene-1 .open img")).to_be_visible(timeout=PICTURE_MS)
+        await expect(chip(page)).to_contain_text("Live")
+        assert len(studio.sockets) == 1
+        assert studio.errors == []
+
+
+async def test_long_words_are_cut_until_they_are_asked_for(studio_of: OpenStudio) -> None:
+    async with studio_of(width=390) as studio:
+        page = studio.page
+        await studio.open("?chapter=5d2b0b5e-6a0c-4b0e-8a39-0d3b7a7c1f44")
+        await live(page)
+        await page.get_by_role("button", name="Add a scene").click()
+        await page.get_by_label("What is to be seen").fill("Donaudampfschifffahrt" * 100 + " ab" * 500)
+        await page.get_by_role("button", name="Save").click()
+        words = page.locator("#scene-1 .description")
+        cut = (await words.bounding_box() or {})["height"]
+        await page.get_by_role("button", name="Show all").click()
+        assert (await words.bounding_box() or {})["height"] > 4 * cut
+        await expect(page.get_by_role("button", name="Show less")).to_be_focused()
+        assert not await has_sideways_scroll(page)
 
 
 async def test_scenes_of_ones_own_in_a_chapter_of_ones_own(studio_of: OpenStudio) -> None:
