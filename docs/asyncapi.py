@@ -238,8 +238,13 @@ def _messages() -> dict[str, Any]:
     messages["UnreadableEvent"] = {
         "name": "unreadable",
         "summary": "An event that could not be worked on: its bytes as they came. Go by the header `error-code`.",
-        "contentType": "application/octet-stream",
-        "headers": _headers({name: what for name, what in _DEAD_HEADERS.items() if name != "attempt"}),
+        "contentType": events.RAW_BYTES,
+        "headers": _headers(
+            {
+                "content-type": events.RAW_BYTES,
+                **{name: what for name, what in _DEAD_HEADERS.items() if name != "attempt"},
+            }
+        ),
         "bindings": {"kafka": _key("that of the event")},
     }
     for frame in dict.fromkeys((*_FROM_CLIENTS, *_FROM_SERVER)):

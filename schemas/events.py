@@ -11,6 +11,8 @@ from schemas.statuses import ImageStatus
 from schemas.words import Tier
 
 CONTENT_TYPE = "application/cloudevents+json"
+RAW_BYTES = "application/octet-stream"
+"""The content type of a dead letter that carries an event's own bytes: they may be no CloudEvent, or anything."""
 
 REQUESTED_TYPE = "scene-images.requested.v1"
 RETRY_TYPE = "scene-images.retry.v1"

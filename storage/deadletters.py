@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from schemas import topics
+from schemas import events, topics
 from schemas.errors import ErrorClass
 from storage.database import Database
 from storage.fragments import READ_WOKEN, WOKEN
@@ -49,7 +49,7 @@ WITH dead AS (
 ), told AS (
     INSERT INTO outbox (topic, key, headers, body)
     SELECT d.topic, d.key, jsonb_strip_nulls(jsonb_build_object(
-            'origin-topic', d.origin_topic, 'origin-partition', d.origin_partition::text,
+            'content-type', '{events.RAW_BYTES}', 'origin-topic', d.origin_topic, 'origin-partition', d.origin_partition::text,
             'origin-offset', d.origin_offset::text, 'error-class', d.error_class, 'error-code', d.error_code,
             'error-message', left(d.error_message, 1024),
             'first-failed-at', {HEADER_TIME.format(time="d.received_at")},

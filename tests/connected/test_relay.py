@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
@@ -15,6 +16,10 @@ from messaging.provision import provision
 from producer.relay import Away, Relay, build
 from producer.relay_settings import RelaySettings
 from schemas import topics
+from schemas.errors import ErrorClass
+from storage import deadletters
+from storage.database import Database
+from storage.deadletters import DeadEvent
 from telemetry import metrics
 
 pytestmark = pytest.mark.connected
@@ -129,6 +134,26 @@ async def test_rows_arrive_once_in_order_with_their_headers_and_are_deleted(
     assert _ordered(found)
     _, number, headers = found[0]
     assert headers == {"content-type": b"application/cloudevents+json", "n": b"%d" % number}
+
+
+async def test_bytes_that_were_no_event_are_not_called_one(settings: RelaySettings, writer: Writer) -> None:
+    poison = topics.BY_NAME[topics.dead(ErrorClass.POISON)]
+    await provision(settings, topics=[poison])
+    database = Database(settings, application="test")
+    read = DeadEvent(
+        ErrorClass.POISON, "unreadable", "not JSON", topics.STATUS, 0, 3, "key-0", b"7", received_at=datetime.now(UTC)
+    )
+    try:
+        # read again after a rebalance: told once
+        assert [await deadletters.bury(database, [read]) for _ in range(2)] == [1, 0]
+    finally:
+        await database.close()
+    async with relaying(settings):
+        await writer.empty()
+    ((key, number, headers),) = await on_record(settings, poison)
+    assert (key, number) == ("key-0", 7)
+    assert headers["content-type"] == b"application/octet-stream"
+    assert (headers["origin-offset"], headers["error-code"]) == (b"3", b"unreadable")
 
 
 async def test_a_committed_row_wakes_the_relay(settings: RelaySettings, writer: Writer) -> None:
