@@ -119,7 +119,7 @@ class Consumer:
             self._subscriptions.add(topics.retry(tier), handlers.on_retry)
         self.health.depends_on("postgres", self._database.ping)
         self.health.depends_on("kafka", self._kafka_is_there)
-        self.health.depends_on("media", self._media.healthy)
+        self.health.depends_on("media", self._media.writable)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; Postgres or Kafka being away only pauses it."""

@@ -94,11 +94,22 @@ class Media:
             return False
         return True
 
-    async def healthy(self) -> None:
-        """Raises MediaUnavailable when pictures can be neither stored nor read, with a sentence that says why."""
+    async def readable(self) -> None:
+        """Raises MediaUnavailable when pictures cannot be read, with a sentence that says why."""
+        await self._answers(os.R_OK | os.X_OK, "readable")
+
+    async def writable(self) -> None:
+        """Raises MediaUnavailable when pictures cannot be stored, with a sentence that says why.
+
+        Of a bucket only that it is there: what its rules allow shows at the first picture.
+        """
+        await self._answers(os.R_OK | os.W_OK | os.X_OK, "writable")
+
+    async def _answers(self, wanted: int, word: str) -> None:
         if self._folder is not None:
-            if not await asyncio.to_thread(os.access, self._folder, os.R_OK | os.W_OK | os.X_OK):
-                raise MediaUnavailable(f"the pictures' folder {self._folder} is missing or not writable")
+            folder = self._folder
+            if not await asyncio.to_thread(lambda: os.access(folder, wanted, effective_ids=True)):
+                raise MediaUnavailable(f"the pictures' folder {folder} is missing or not {word}")
             return
         try:
             async with _Guard(self._timeout):

@@ -89,7 +89,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Noti
     health = Health()
     health.depends_on("postgres", database.ping)
     health.depends_on("kafka", events.healthy)
-    health.depends_on("pictures", media.healthy)
+    health.depends_on("pictures", media.readable)
     statuses = Statuses(
         reader=reader, snapshots=snapshots, cursors=cursors, hub=hub, polls=polls, verifier=verifier, clock=clock
     )

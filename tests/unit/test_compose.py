@@ -60,6 +60,10 @@ class TestEveryService:
         named = {volume.split(":")[0] for volume in SERVICES[name].get("volumes", [])}
         assert named <= set(raw()["volumes"])
 
+    def test_writes_pictures_only_where_they_are_made(self, name: str) -> None:
+        writing = [volume for volume in SERVICES[name].get("volumes", []) if not volume.endswith(":ro")]
+        assert any(volume.startswith("pictures:") for volume in writing) == (name == "consumer")
+
     def test_waits_for_servers_that_are_ready_and_for_steps_that_are_done(self, name: str) -> None:
         for other, how in SERVICES[name].get("depends_on", {}).items():
             wanted = "service_completed_successfully" if other in STEPS else "service_healthy"

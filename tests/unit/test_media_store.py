@@ -4,6 +4,9 @@ import asyncio
 import hashlib
 import os
 import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -75,13 +78,44 @@ async def test_a_second_process_sees_the_same_pictures(media: Media, folder: Pat
 
 
 async def test_a_folder_that_is_gone_or_is_no_folder_is_not_healthy(media: Media, folder: Path) -> None:
-    await media.healthy()
+    await media.writable()
+    await media.readable()
     os.rmdir(folder)
-    with pytest.raises(MediaUnavailable, match="pictures of alice"):
-        await media.healthy()
+    for check in (media.writable, media.readable):
+        with pytest.raises(MediaUnavailable, match="pictures of alice"):
+            await check()
     os.symlink(os.devnull, folder)
     with pytest.raises(MediaUnavailable):
         await media.put(key(), PICTURE, "image/png")
+
+
+async def test_a_folder_that_may_only_be_read_serves_who_only_reads() -> None:
+    with _nobody(), tempfile.TemporaryDirectory() as given:
+        pictures = Path(given) / "pictures"
+        pictures.mkdir()
+        media = Media(MediaSettings(media_url=pictures.as_uri()))
+        name = key()
+        await media.put(name, PICTURE, "image/png")
+        pictures.chmod(0o555)
+        again = Media(MediaSettings(media_url=pictures.as_uri()))
+        await again.readable()
+        assert await again.get(name) == PICTURE
+        with pytest.raises(MediaUnavailable, match="not writable"):
+            await again.writable()
+        pictures.chmod(0o755)
+
+
+@contextmanager
+def _nobody() -> Iterator[None]:
+    """Root may write anywhere: be another user meanwhile."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 async def test_a_store_that_does_not_answer_is_unavailable_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,8 +132,9 @@ async def test_a_store_that_does_not_answer_is_unavailable_in_time(monkeypatch: 
         media = Media(MediaSettings(media_url="s3://pictures", media_timeout=0.05))
         with pytest.raises(MediaUnavailable, match="in time"):
             await media.put(key(), PICTURE, "image/png")
-        with pytest.raises(MediaUnavailable, match="in time"):
-            await media.healthy()
+        for check in (media.writable, media.readable):
+            with pytest.raises(MediaUnavailable, match="in time"):
+                await check()
 
 
 @pytest.mark.parametrize("url", ["", "pictures", "gopher://pictures", "file:///dev/null/pictures"])
