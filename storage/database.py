@@ -77,7 +77,15 @@ class Database:
                 settings.database_url,
                 timeout=settings.database_timeout,
                 command_timeout=settings.database_timeout,
-                server_settings={"application_name": application, "TimeZone": "UTC"},
+                server_settings={
+                    "application_name": application,
+                    "TimeZone": "UTC",
+                    # Planning our long statements costs as much as running them, so each is planned once a connection.
+                    # That may be while the tables are small: the plan must then be the one for large tables.
+                    "plan_cache_mode": "force_generic_plan",
+                    "enable_seqscan": "off",
+                    "jit": "off",
+                },
             )
 
         self._engine: AsyncEngine = create_async_engine(

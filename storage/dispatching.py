@@ -80,7 +80,8 @@ class Claimed:
 CLAIMED_COLUMNS = """g.id AS record_id, a.id AS attempt_id, a.attempt, g.claim_token, a.model_id, a.prompt, a.path,
     a.payload, a.webhook_token, g.retry_count, g.takeovers, g.lane, g.user_tier, g.image_type, g.scene_description,
     g.style, g.aspect_ratio, g.custom_prompt, g.traceparent, a.sent_at IS NOT NULL AS sent, a.outcome,
-    a.provider_request_id, a.fetch_url, a.eta::float8 AS eta, a.output_urls, a.proxy_urls,
+    coalesce(a.provider_request_id, a.webhook_request_id) AS provider_request_id, a.fetch_url,
+    a.eta::float8 AS eta, a.output_urls, a.proxy_urls,
     extract(epoch FROM g.deadline_at - now())::float8 AS seconds_left"""
 
 
@@ -94,20 +95,6 @@ def claimed(row: Row[Any]) -> Claimed:
     return Claimed(**values)
 
 
-_FREE_SLOTS = """
-SELECT slot FROM provider_slots WHERE attempt_id IS NULL AND free_at <= now() ORDER BY slot LIMIT $1
-FOR UPDATE SKIP LOCKED
-"""
-
-# one dispatcher decides at a time: the lanes' rows are its lock, and what they keep is the fairness
-_LANES = "SELECT lane, credit, turn FROM lanes ORDER BY lane FOR UPDATE"
-
-_STORING = """
-SELECT count(*) AS storing, (SELECT count(*) FROM provider_slots) AS slots
-FROM image_generations WHERE claim_token IS NOT NULL AND stage = 'storing' AND status = 'in_progress'
-"""
-
-
 def _due(lane: str) -> str:
     return f"""{lane} AS (
     SELECT g.id AS record_id, g.attempt, g.image_type, g.scene_description, g.style, g.aspect_ratio, g.custom_prompt,
@@ -117,13 +104,24 @@ def _due(lane: str) -> str:
         AND (g.retry_at IS NULL OR g.retry_at <= now()) AND g.deadline_at > now()
         AND NOT EXISTS (
             SELECT FROM generation_attempts a WHERE a.record_id = g.id AND a.sent_at IS NOT NULL AND a.outcome IS NULL)
-    ORDER BY g.turn, g.created_at, g.id LIMIT $1 FOR UPDATE OF g SKIP LOCKED)"""
+    ORDER BY g.turn, g.created_at, g.id LIMIT (SELECT count(*) FROM free) FOR UPDATE OF g SKIP LOCKED)"""
 
 
-_DUE = f"""
-WITH {", ".join(_due(lane) for lane in LANE_WEIGHTS)}
-{" UNION ALL ".join(f"SELECT * FROM {lane}" for lane in LANE_WEIGHTS)}
-ORDER BY lane, turn, created_at, record_id
+# One dispatcher decides at a time: the lanes' rows are its lock, and what they keep is the fairness. Each lane offers
+# as many as there are free slots; while too much is being stored nothing new is begun (D2).
+_OFFER = f"""
+WITH load AS (
+    SELECT count(*) < 4 * (SELECT count(*) FROM provider_slots) AS light FROM image_generations
+    WHERE claim_token IS NOT NULL AND stage = 'storing' AND status = 'in_progress'
+), free AS (
+    SELECT slot FROM provider_slots WHERE attempt_id IS NULL AND free_at <= now() AND (SELECT light FROM load)
+    ORDER BY slot LIMIT $1 FOR UPDATE SKIP LOCKED
+), order_kept AS (SELECT lane, credit, turn FROM lanes ORDER BY lane FOR UPDATE
+), {", ".join(_due(lane) for lane in LANE_WEIGHTS)}
+SELECT due.*, (SELECT array_agg(slot) FROM free) AS slots,
+    (SELECT json_agg(json_build_array(lane, credit, turn)) FROM order_kept) AS lanes
+FROM ({" UNION ALL ".join(f"SELECT * FROM {lane}" for lane in LANE_WEIGHTS)}) due
+ORDER BY due.lane, due.turn, due.created_at, due.record_id
 """
 
 # an attempt that was handed back unsent keeps its row: its model, prompt and payload stay as they were frozen
@@ -188,24 +186,19 @@ class Dispatcher:
         return await self._database.run(work)
 
     async def _claim(self, tx: Transaction, worker_id: UUID, limit: int) -> list[Claimed]:
-        free = await tx.fetch(_FREE_SLOTS, limit)
-        if not free:
+        due = await tx.fetch(_OFFER, limit)
+        if not due:
             return []
-        lanes = {row.lane: [row.credit, row.turn] for row in await tx.fetch(_LANES)}
-        (load,) = await tx.fetch(_STORING)
-        if load.storing >= 4 * load.slots:
-            return []
-        picked = _take_turns(await tx.fetch(_DUE, len(free)), lanes, len(free))
-        if not picked:
-            return []
+        lanes: dict[str, list[int]] = {lane: [credit, turn] for lane, credit, turn in from_json(due[0].lanes)}
+        free: list[int] = due[0].slots
         rows = []
-        for row, slot in zip(picked, free, strict=False):
+        for row, slot in zip(_take_turns(due, lanes, len(free)), free, strict=False):
             draft = self._draft(_waiting(row))
             rows.append(
                 (
                     row.record_id,
                     row.attempt,
-                    slot.slot,
+                    slot,
                     uuid7(),
                     uuid4(),
                     draft.model_id,

@@ -106,7 +106,7 @@ Index(
     image_generations.c.turn,
     postgresql_where=text(WAITING),
 )
-Index("idx_image_generations_claims", image_generations.c.worker_id, postgresql_where=text(CLAIMED))
+Index("idx_image_generations_claims", image_generations.c.claim_token, postgresql_where=text(CLAIMED))
 Index(
     "idx_image_generations_deadlines",
     image_generations.c.deadline_at,
@@ -159,6 +159,15 @@ Index(
     "idx_generation_attempts_open",
     generation_attempts.c.record_id,
     postgresql_where=text("outcome IS NULL OR outcome = 'uncertain'"),
+)
+# few at any time, and each sweep asks for all of them
+Index(
+    "idx_generation_attempts_answered",
+    generation_attempts.c.record_id,
+    postgresql_where=text(
+        "(outcome IS NULL OR outcome = 'uncertain')"
+        " AND (provider_request_id IS NOT NULL OR webhook_request_id IS NOT NULL OR output_urls IS NOT NULL)"
+    ),
 )
 Index(
     "idx_generation_attempts_webhook",

@@ -114,6 +114,9 @@ _STATEMENTS = (
     )""",
     """CREATE INDEX idx_generation_attempts_open ON generation_attempts (record_id)
         WHERE outcome IS NULL OR outcome = 'uncertain'""",
+    """CREATE INDEX idx_generation_attempts_answered ON generation_attempts (record_id)
+        WHERE (outcome IS NULL OR outcome = 'uncertain')
+            AND (provider_request_id IS NOT NULL OR webhook_request_id IS NOT NULL OR output_urls IS NOT NULL)""",
     """CREATE UNIQUE INDEX idx_generation_attempts_webhook ON generation_attempts (webhook_token)
         WHERE webhook_token IS NOT NULL""",
     f"""CREATE TABLE provider_slots (

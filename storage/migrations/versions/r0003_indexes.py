@@ -17,7 +17,7 @@ INDEXES = {
     "idx_image_generations_scene": "(user_id, chapter_id, scene_number, created_at, id)",
     "idx_image_generations_turns": f"(lane, turn, created_at, id) WHERE {_WAITING}",
     "idx_image_generations_user_turns": f"(user_id, lane, turn) WHERE {_WAITING}",
-    "idx_image_generations_claims": "(worker_id) WHERE claim_token IS NOT NULL",
+    "idx_image_generations_claims": "(claim_token) WHERE claim_token IS NOT NULL",
     "idx_image_generations_deadlines": "(deadline_at) WHERE lane IS NOT NULL AND status IN ('pending', 'in_progress')",
 }
 
