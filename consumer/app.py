@@ -24,8 +24,10 @@ from media.store import Media
 from messaging.subscribe import Subscriptions
 from schemas import topics
 from schemas.words import Lane
+from storage import measuring
 from storage.database import Database, Unavailable
 from storage.dispatching import Dispatcher
+from storage.measuring import Measures
 from storage.workers import provide_slots
 from telemetry import metrics
 from web.health import Health
@@ -173,9 +175,25 @@ class Consumer:
         while not self._stop.is_set():
             for phase, count in self._dispatch.phases().items():
                 metrics.gauge("running", count, stage=phase)
+            try:
+                _show(await measuring.measure(self._database))
+            except Unavailable:
+                # said by `dependency_up` already
+                pass
+            except Exception:
+                log.exception("measuring_failed")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.sweep):
+                async with asyncio.timeout(self._settings.measure):
                     await self._stop.wait()
+
+
+def _show(line: Measures) -> None:
+    metrics.gauge("workers_alive", line.workers_alive)
+    for state, count in line.slots.items():
+        metrics.gauge("slots", count, state=state)
+    for lane, count in line.waiting.items():
+        metrics.gauge("waiting", count, lane=lane)
+        metrics.gauge("oldest_waiting_seconds", line.oldest_waiting[lane], lane=lane)
 
 
 def build(

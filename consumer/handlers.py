@@ -113,6 +113,8 @@ class Handlers:
     async def _bury(self, dead: Sequence[DeadEvent]) -> None:
         for one in dead:
             metrics.count("events", topic=one.topic, outcome=one.error_class.value)
+            if one.error_class is ErrorClass.POISON:
+                metrics.count("poison", topic=one.topic)
             log.warning(
                 "event_buried",
                 error_class=one.error_class.value,

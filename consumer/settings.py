@@ -57,6 +57,7 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
     sweep: float = Field(
         default=1.0, gt=0, description="seconds between two looks for takeovers, deadlines, lost events"
     )
+    measure: float = Field(default=5.0, gt=0, description="seconds between two looks at what the gauges show")
     admit_after: float = Field(
         default=30.0, gt=0, description="seconds a record may be pending without its event before it is admitted anyway"
     )

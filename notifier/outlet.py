@@ -82,6 +82,8 @@ class Outlet:
                 size += len(frame)
                 if size >= _JOINED:
                     break
+            # counted below as one
+            self._stalls.frames += len(joined) - 1
             if len(joined) == len(self._waiting):
                 self._waiting = {}
             else:
@@ -96,6 +98,7 @@ class Outlet:
         self._waiting = {}
         metrics.count("sockets_closed", code=str(code))
         if last is not None:
+            self._stalls.frames += 1
             self._line.write(last)
         self._line.finish(code, reason)
 
@@ -106,6 +109,7 @@ class Outlet:
 
     def _write(self, frames: bytes) -> None:
         self.written += len(frames)
+        self._stalls.frames += 1
         self._line.write(frames)
         self._stalls.look_after(self)
 
@@ -128,6 +132,9 @@ class Stalls:
         self._timeout = timeout
         self._clock = clock
         self._watched: dict[Outlet, None] = {}
+        # frames that all outlets wrote; told from here now and then, since a metric's lock would cost each frame dear
+        self.frames = 0
+        self._frames_told = 0
 
     def look_after(self, outlet: Outlet) -> None:
         if outlet not in self._watched and (waiting := outlet.bytes_in_line()):
@@ -146,6 +153,8 @@ class Stalls:
 
     def look(self) -> None:
         """Let go of outlets that drained; end those that made no progress, or far too little."""
+        metrics.count("frames", self.frames - self._frames_told)
+        self._frames_told = self.frames
         now = self._clock()
         for outlet in list(self._watched):
             waiting = outlet.bytes_in_line()

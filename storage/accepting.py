@@ -15,6 +15,7 @@ from schemas.words import Lane, Tier
 from storage.batching import Batcher
 from storage.database import Database, Unavailable, sqlstate
 from storage.fragments import READ_WOKEN, WOKEN, cloud_event, tell_status
+from telemetry import metrics
 
 _FOREIGN_KEY_VIOLATION = "23503"
 
@@ -130,6 +131,7 @@ class Acceptor:
             == (requests[later].user_id, requests[later].idempotency_key)
         }
         results: dict[int, Accepted | Exception] = {}
+        metrics.observe("accept_batch", len(requests))
         await self._flush_some([(i, requests[i]) for i in order if i not in twins], results)
         for i in order:
             if i in twins:

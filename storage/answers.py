@@ -11,6 +11,7 @@ from schemas import events, topics
 from storage.batching import Batcher
 from storage.database import Database, Transaction
 from storage.fragments import KEY, READ_WOKEN, STATUS_JSON, WOKEN, cloud_event, tell_status
+from telemetry import metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ WITH stored AS (
 ), told AS ({tell_status("consumer", "done")}), fact AS (
     {_fact(topics.COMPLETED, events.COMPLETED_TYPE, "done", f"{_COST_AND_PROMPT}, 'picture', g.attempt_facts")}
 ), {WOKEN}
-SELECT stored.token, done.id IS NOT NULL AS done, {READ_WOKEN}
+SELECT stored.token, done.id IS NOT NULL AS done, done.lane,
+    extract(epoch FROM done.completed_at - done.created_at)::float8 AS took, {READ_WOKEN}
 FROM stored LEFT JOIN held USING (attempt_id) LEFT JOIN done ON done.id = held.id
 """
 
@@ -168,6 +170,9 @@ class Answers:
             [to_json(s.facts).decode() for s in stored],
         )
         done = {row.token for row in rows if row.done}
+        for row in rows:
+            if row.done:
+                metrics.observe("generation_seconds", row.took, lane=row.lane)
         return [s.claim_token in done for s in stored]
 
 

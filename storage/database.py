@@ -1,8 +1,9 @@
 """A pool of connections to Postgres, its errors sorted into "away" and "wrong"."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
 import asyncpg
@@ -11,6 +12,7 @@ from sqlalchemy import Row, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.settings import DatabaseSettings
+from telemetry import metrics
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -52,6 +54,15 @@ def sorted_out(error: Exception) -> Exception:
     ):
         return Unavailable("Postgres: the connection was lost")
     return error
+
+
+@contextmanager
+def _timed(kind: str) -> Iterator[None]:
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        metrics.observe("database_seconds", time.perf_counter() - began, kind=kind)
 
 
 class Transaction:
@@ -124,9 +135,10 @@ class Database:
         """
 
         async def once() -> Sequence[Row[Any]]:
-            async with asyncio.timeout(self._timeout * 2), self._autocommit.connect() as connection:
-                result = await connection.exec_driver_sql(sql, args)
-                return result.all() if result.returns_rows else []
+            with _timed("statement"):
+                async with asyncio.timeout(self._timeout * 2), self._autocommit.connect() as connection:
+                    result = await connection.exec_driver_sql(sql, args)
+                    return result.all() if result.returns_rows else []
 
         return await self._repeated(once)
 
@@ -146,8 +158,9 @@ class Database:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """One transaction, committed at the end. Raises `Unavailable` and `Deadlock`."""
         try:
-            async with asyncio.timeout(self._timeout * 4), self._engine.begin() as connection:
-                yield Transaction(connection)
+            with _timed("transaction"):
+                async with asyncio.timeout(self._timeout * 4), self._engine.begin() as connection:
+                    yield Transaction(connection)
         except (exc.SQLAlchemyError, OSError, TimeoutError, asyncpg.InterfaceError) as error:
             raise sorted_out(error) from error
 

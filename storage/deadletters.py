@@ -49,8 +49,9 @@ WITH dead AS (
 ), told AS (
     INSERT INTO outbox (topic, key, headers, body)
     SELECT d.topic, d.key, jsonb_strip_nulls(jsonb_build_object(
-            'content-type', '{events.RAW_BYTES}', 'origin-topic', d.origin_topic, 'origin-partition', d.origin_partition::text,
-            'origin-offset', d.origin_offset::text, 'error-class', d.error_class, 'error-code', d.error_code,
+            'content-type', '{events.RAW_BYTES}', 'origin-topic', d.origin_topic,
+            'origin-partition', d.origin_partition::text, 'origin-offset', d.origin_offset::text,
+            'error-class', d.error_class, 'error-code', d.error_code,
             'error-message', left(d.error_message, 1024),
             'first-failed-at', {HEADER_TIME.format(time="d.received_at")},
             'failed-at', {HEADER_TIME.format(time="now()")})), d.body

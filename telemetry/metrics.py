@@ -6,14 +6,18 @@
 
 All names are exported with the prefix `scenewire_` (counters with `_total`). A label's values are a closed set of our
 own words (lanes, classes, outcomes, route templates), never an id, a URL or anything a caller chose.
+
+A gauge or histogram is exported by the processes that set it: a 0 from one that knows nothing of it would be a lie. A
+counter without labels is exported from the start, so that its first step is seen as one.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.exposition import generate_latest
 from prometheus_client.process_collector import ProcessCollector
 
@@ -21,12 +25,12 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 CounterName = Literal[
     "http_requests", "accepted", "accept_refused", "outbox_sent", "outbox_send_failures", "events", "dispatched",
-    "attempts", "completed", "failed", "retries", "deferrals", "takeovers", "uncertain", "fenced", "late_results",
+    "attempts", "completed", "failed", "retries", "deferrals", "takeovers", "uncertain", "fenced",
     "poison", "storing_repeats", "picture_bytes", "status_events", "frames", "snapshots", "sockets_closed", "sweeps",
 ]  # fmt: skip
 GaugeName = Literal[
     "outbox_rows", "outbox_oldest_seconds", "relay_active", "slots", "waiting", "oldest_waiting_seconds", "running",
-    "workers_alive", "breaker_open", "sockets", "subscriptions", "long_polls", "dependency_up", "loop_age_seconds",
+    "workers_alive", "sockets", "subscriptions", "long_polls", "dependency_up", "loop_age_seconds",
 ]  # fmt: skip
 HistogramName = Literal[
     "http_seconds", "accept_seconds", "accept_batch", "admit_batch", "outbox_seconds", "provider_seconds",
@@ -49,7 +53,11 @@ class Metric:
 COUNTERS: Final[tuple[Metric, ...]] = (
     Metric("http_requests", "HTTP requests answered", ("method", "route", "status")),
     Metric("accepted", "requests put on record", ("lane",)),
-    Metric("accept_refused", "requests not put on record: replayed, key_reused, unknown_reference, unavailable", ("reason",)),
+    Metric(
+        "accept_refused",
+        "requests not put on record: replayed, key_reused, unknown_reference, unavailable",
+        ("reason",),
+    ),
     Metric("outbox_sent", "outbox rows that Kafka confirmed", ("topic",)),
     Metric("outbox_send_failures", "sends that failed or timed out; their rows stay in the outbox"),
     Metric(
@@ -64,12 +72,11 @@ COUNTERS: Final[tuple[Metric, ...]] = (
     Metric("takeovers", "records taken over from a dead worker"),
     Metric("uncertain", "attempts that were sent and not answered"),
     Metric("fenced", "writes refused because the claim had gone to another worker"),
-    Metric("late_results", "uncertain attempts whose outcome was learned later", ("outcome",)),
     Metric("poison", "events that could not be read", ("topic",)),
     Metric("storing_repeats", "downloads or puts repeated after the provider's success", ("reason",)),
     Metric("picture_bytes", "bytes of pictures stored"),
     Metric("status_events", "status events read for pushing: pushed, unwatched, old, poison", ("outcome",)),
-    Metric("frames", "frames written to clients", ("type",)),
+    Metric("frames", "frames written to sockets"),
     Metric("snapshots", "snapshots answered, by where they resumed", ("resumed",)),
     Metric("sockets_closed", "sockets closed by us", ("code",)),
     Metric("sweeps", "sweeps run, by outcome", ("outcome",)),
@@ -78,12 +85,11 @@ GAUGES: Final[tuple[Metric, ...]] = (
     Metric("outbox_rows", "rows that wait in the outbox"),
     Metric("outbox_oldest_seconds", "age of the oldest row in the outbox"),
     Metric("relay_active", "1 for the relay that holds the lock, 0 for a standby"),
-    Metric("slots", "provider slots: free, used, resting", ("state",)),
-    Metric("waiting", "records that wait for dispatch", ("lane",)),
-    Metric("oldest_waiting_seconds", "age of the record that waits longest", ("lane",)),
+    Metric("slots", "provider slots: free, used, resting; the same in every consumer", ("state",)),
+    Metric("waiting", "records that wait for dispatch; the same in every consumer", ("lane",)),
+    Metric("oldest_waiting_seconds", "age of the oldest of these; 0 when none waits", ("lane",)),
     Metric("running", "tasks of this worker", ("stage",)),
-    Metric("workers_alive", "consumer processes that report alive"),
-    Metric("breaker_open", "1 while the breaker is open", ("scope",)),
+    Metric("workers_alive", "consumer processes that report alive; the same in every consumer"),
     Metric("sockets", "open sockets"),
     Metric("subscriptions", "subscriptions on open sockets"),
     Metric("long_polls", "polls that are held"),
@@ -100,59 +106,71 @@ HISTOGRAMS: Final[tuple[Metric, ...]] = (
     Metric("storing_seconds", "from the provider's success to the stored picture", buckets=_LONG),
     Metric("generation_seconds", "from request to completion", ("lane",), buckets=_LONG),
     Metric("push_seconds", "from a change's commit to its frame"),
-    Metric("database_seconds", "one statement or transaction", ("name",)),
+    Metric("database_seconds", "one statement or transaction, also one that failed", ("kind",)),
 )
 
 
 class Metrics:
-    """The whole list in one registry."""
+    """The whole list in one registry. Any thread may use it."""
 
     def __init__(self) -> None:
+        # else every counter and histogram comes with a second series that tells when it began
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._counters: dict[str, Counter] = {}
-        self._gauges: dict[str, Gauge] = {}
-        self._histograms: dict[str, Histogram] = {}
-        for metric in COUNTERS:
-            self._counters[metric.name] = Counter(_full(metric), metric.help, metric.labels, registry=self.registry)
-        for metric in GAUGES:
-            self._gauges[metric.name] = Gauge(_full(metric), metric.help, metric.labels, registry=self.registry)
-        for metric in HISTOGRAMS:
-            self._histograms[metric.name] = Histogram(
-                _full(metric), metric.help, metric.labels, registry=self.registry, buckets=metric.buckets
-            )
+        self._families: dict[str, Any] = {}
         # labels() takes a lock and checks names: a child is looked up there once
         self._children: dict[tuple[Any, ...], Any] = {}
+        self._lock = threading.Lock()
+        for metric in COUNTERS:
+            if not metric.labels:
+                self._child(metric.name, {})
 
     def counter(self, name: CounterName, /, **labels: str) -> Counter:
-        return self._child(self._counters, name, labels)  # type: ignore[no-any-return]
+        return self._child(name, labels)  # type: ignore[no-any-return]
 
     def gauge(self, name: GaugeName, /, **labels: str) -> Gauge:
-        return self._child(self._gauges, name, labels)  # type: ignore[no-any-return]
+        return self._child(name, labels)  # type: ignore[no-any-return]
 
     def histogram(self, name: HistogramName, /, **labels: str) -> Histogram:
-        return self._child(self._histograms, name, labels)  # type: ignore[no-any-return]
+        return self._child(name, labels)  # type: ignore[no-any-return]
 
     def value(self, name: CounterName | GaugeName, /, **labels: str) -> float:
-        """What a counter or gauge shows now; for tests and health."""
-        family = self._counters if name in self._counters else self._gauges
-        return float(self._child(family, name, labels)._value.get())
+        """What a counter or gauge shows now, 0 when nobody set it; for tests and health."""
+        child = self._children.get((name, *labels.items()))
+        return 0.0 if child is None else float(child._value.get())
 
     def render(self) -> bytes:
         """The text exposition format, version 0.0.4."""
         return generate_latest(self.registry)
 
-    def _child(self, family: Any, name: str, labels: dict[str, str]) -> Any:
+    def _child(self, name: str, labels: dict[str, str]) -> Any:
         key = (name, *labels.items())
         child = self._children.get(key)
         if child is None:
-            metric = family[name]
-            child = self._children[key] = metric.labels(**labels) if labels else metric
+            family = self._family(name)
+            child = self._children[key] = family.labels(**labels) if labels else family
         return child
 
+    def _family(self, name: str) -> Any:
+        with self._lock:
+            family = self._families.get(name)
+            if family is None:
+                family = self._families[name] = _made(_listed()[name], self.registry)
+            return family
 
-def _full(metric: Metric) -> str:
-    return f"scenewire_{metric.name}"
+
+def _made(metric: Metric, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
+    full = f"scenewire_{metric.name}"
+    if metric in HISTOGRAMS:
+        return Histogram(full, metric.help, metric.labels, registry=registry, buckets=metric.buckets)
+    kind = Counter if metric in COUNTERS else Gauge
+    return kind(full, metric.help, metric.labels, registry=registry)
+
+
+@cache
+def _listed() -> dict[str, Metric]:
+    return {metric.name: metric for metric in all_metrics()}
 
 
 @cache

@@ -5,6 +5,7 @@ from websockets.frames import Frame, Opcode
 from notifier.frames import text_frame
 from notifier.outlet import Outlet, Stalls
 from notifier.rates import Allowance
+from telemetry import metrics
 
 
 class Clock:
@@ -55,6 +56,19 @@ def made(room: int = 10**9, *, timeout: float = 4.0) -> tuple[Line, Outlet, Stal
     outlet = Outlet(line, stalls)
     line.outlet = outlet
     return line, outlet, stalls, clock
+
+
+def test_every_frame_that_is_written_is_counted_once() -> None:
+    line, outlet, stalls, _ = made(room=4)
+    told = metrics.of_process().value("frames")
+    for number in range(3):
+        outlet.put(number, b"four")
+    line.drain(100)
+    outlet.resume()
+    outlet.close(1000, last=b"last")
+    for _ in range(2):
+        stalls.look()
+    assert metrics.of_process().value("frames") == told + 4
 
 
 def test_a_free_line_gets_each_frame_at_once() -> None:

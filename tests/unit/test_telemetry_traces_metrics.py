@@ -72,6 +72,19 @@ def test_what_was_counted_is_rendered_for_prometheus() -> None:
     assert samples["scenewire_accept_seconds_count", None] == 1
 
 
+def test_nobody_shows_what_it_never_set() -> None:
+    own = metrics.Metrics()
+    own.gauge("waiting", lane="bulk").set(4)
+    shown = own.render().decode()
+    assert 'scenewire_waiting{lane="bulk"} 4.0' in shown
+    ours = {line.split("{")[0].split(" ")[0] for line in shown.splitlines() if line.startswith("scenewire_")}
+    # a counter begins at 0: its first step must not look like its beginning
+    unlabelled = {f"scenewire_{metric.name}_total" for metric in metrics.COUNTERS if not metric.labels}
+    assert ours == {"scenewire_waiting", *unlabelled}
+    assert own.value("sockets") == 0
+    assert own.render().decode() == shown
+
+
 def test_a_wrong_label_is_an_error() -> None:
     with pytest.raises(ValueError):
         metrics.Metrics().counter("accepted", colour="red")
