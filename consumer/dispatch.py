@@ -43,6 +43,8 @@ class Dispatch:
         self._settlement: Settlement | None = None
         self._wanted = asyncio.Event()
         self._works: dict[asyncio.Task[None], Work] = {}
+        # between a claim's commit and its task: who asks what is claimed without a task waits for that
+        self._claiming = asyncio.Lock()
 
     def works_with(self, generation: Generation, settlement: Settlement) -> None:
         """Tell who runs the claims and who ends them; before `run`. They in turn wake this loop."""
@@ -62,23 +64,46 @@ class Dispatch:
         while not stop.is_set():
             self._beat()
             self._wanted.clear()
+            claims = 0
             try:
-                claims = await self._dispatcher.claim(self._worker_id(), limit=_CLAIM_LIMIT)
+                async with self._claiming:
+                    claims = self._take(await self._dispatcher.claim(self._worker_id(), limit=_CLAIM_LIMIT))
             except Unavailable as error:
                 log.warning("dispatch_waits_for_postgres", error=str(error))
-                claims = []
             except Exception:
                 log.exception("dispatch_failed")
-                claims = []
-            self.take(claims)
-            if len(claims) < _CLAIM_LIMIT:
+            if claims < _CLAIM_LIMIT:
                 await self._wait(stop)
 
-    def take(self, claims: Iterable[Claimed]) -> None:
-        """Start a task for each claim."""
+    async def take_over(self, *, judge: bool) -> list[Claimed]:
+        """Go on with what lies about or died with its worker (`judge`), and with claims of ours that have no task.
+
+        Gives those of ours that were sent and have nobody who waits for the answer. Raises `Unavailable`.
+        """
+        async with self._claiming:
+            taken = await takeovers.take_over(self._database, self._worker_id(), judge=judge)
+            self._take(taken.resumed)
+            tokens = [work.claimed.claim_token for work in self._works.values()]
+            forgotten = await takeovers.forgotten(self._database, self._worker_id(), tokens)
+            lost = [one for one in forgotten if one.sent and one.provider_request_id is None and not one.output_urls]
+            self._take(one for one in forgotten if one not in lost)
+        if forgotten:
+            log.warning("claims_found_again", records=len(forgotten), unanswered=len(lost))
+        if taken.resumed or taken.released:
+            metrics.count("takeovers", len(taken.resumed) + taken.released)
+            log.info("taken_over", resumed=len(taken.resumed), released=taken.released)
+        if taken.released:
+            self.wake()
+        return lost
+
+    def _take(self, claims: Iterable[Claimed]) -> int:
+        count = 0
         for claimed in claims:
+            count += 1
             metrics.count("dispatched", lane=claimed.lane)
-            self._start(Work(claimed))
+            work = Work(claimed)
+            self._track(asyncio.create_task(self._run(work), name=f"generation {claimed.record_id}"), work)
+        return count
 
     def follow(self, claims: Iterable[Claimed]) -> None:
         """Start following attempts whose records have ended."""
@@ -88,9 +113,9 @@ class Dispatch:
             self._track(asyncio.create_task(self._generation.follow_ended(claimed)), work)
 
     def drop_all(self) -> None:
-        """Others hold our claims now: end every task; what they still learn of the provider is lost to them alone."""
-        for task in list(self._works):
-            task.cancel()
+        """Others took us for dead: end every task but open submits, whose answers only we can learn (F4), and what
+        settles: without its claim it writes nothing."""
+        self._cancel(lambda work: work.phase not in (Phase.SUBMITTING, Phase.SETTLING))
 
     async def drain(self, grace: float) -> int:
         """Stop as PIPELINE X1; gives the number of submits that were left without an answer.
@@ -104,7 +129,11 @@ class Dispatch:
             # a submit that got its id goes on to poll: that can be handed back as well
             _, pending = await asyncio.wait(pending, timeout=min(left, 0.1))
             self._cancel(lambda work: work.phase is Phase.POLLING)
-        unanswered = [work for work in self._works.values() if work.phase is Phase.SUBMITTING]
+        unanswered = [
+            work
+            for work in self._works.values()
+            if work.phase is Phase.SUBMITTING and work.claimed.provider_request_id is None
+        ]
         self._cancel(lambda work: True)
         if self._works:
             await asyncio.wait(list(self._works), timeout=1.0)
@@ -128,9 +157,6 @@ class Dispatch:
             counts[work.phase.value] += 1
         return counts
 
-    def _start(self, work: Work) -> None:
-        self._track(asyncio.create_task(self._run(work), name=f"generation {work.claimed.record_id}"), work)
-
     def _track(self, task: asyncio.Task[None], work: Work) -> None:
         self._works[task] = work
         task.add_done_callback(self._ended)
@@ -148,13 +174,15 @@ class Dispatch:
         except BaseException:
             if work.phase is not Phase.SUBMITTING:
                 # a claim lives only while its task lives (W1)
-                await self._hand_back(work.claimed)
+                await self._hand_back(work)
             raise
 
-    async def _hand_back(self, claimed: Claimed) -> None:
+    async def _hand_back(self, work: Work) -> None:
         with contextlib.suppress(Exception):
             async with asyncio.timeout(2.0):
-                await takeovers.hand_back(self._database, [claimed.claim_token])
+                await takeovers.hand_back(
+                    self._database, [work.claimed.claim_token], nothing_sent=work.phase is Phase.STARTING
+                )
 
     def _cancel(self, which: Callable[[Work], bool]) -> None:
         for task, work in list(self._works.items()):

@@ -95,16 +95,25 @@ class Generation:
     async def run(self, work: Work) -> None:
         """Bring one claim as far as it goes; never raises but for cancellation."""
         claimed: Claimed | None = work.claimed
+        pause = self._settings.storing_retry
         while claimed is not None:
             work.claimed = claimed
             try:
                 claimed = await self._step(work)
+                pause = self._settings.storing_retry
             except ProviderFailure as failure:
                 work.phase = Phase.SETTLING
                 claimed = await self._settlement.settle(work.claimed, failure)
             except Exception as error:
-                # a bug of ours: the traceback is in the log, the attempt fails as `unexpected`
+                # a bug of ours, its traceback is in the log
                 log.exception("generation_broken", record_id=str(work.claimed.record_id))
+                if work.claimed.provider_request_id is not None or work.claimed.output_urls:
+                    # what the provider has taken is not submitted again for that (T2): the deadline ends it
+                    work.phase = Phase.POLLING
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, self._settings.storing_retry_longest)
+                    claimed = work.claimed
+                    continue
                 work.phase = Phase.SETTLING
                 claimed = await self._settlement.settle(
                     work.claimed,
@@ -114,6 +123,10 @@ class Generation:
     async def _step(self, work: Work) -> Claimed | None:
         claimed = work.claimed
         if claimed.output_urls:
+            if claimed.takeovers >= takeovers.MOST_TAKEOVERS:
+                log.error("picture_kills_workers", record_id=str(claimed.record_id), takeovers=claimed.takeovers)
+                await self._settlement.end(claimed, ErrorClass.UNEXPECTED, "kills_workers", _NO_PICTURE)
+                return None
             return await self._store(work, claimed.output_urls, claimed.proxy_urls)
         if claimed.provider_request_id is None:
             return await self._send(work)
@@ -123,11 +136,10 @@ class Generation:
 
     async def _send(self, work: Work) -> Claimed | None:
         claimed = work.claimed
-        sending = Sending(claimed.claim_token, claimed.attempt_id)
-        marked_at = self._clock()
-        mark = await patiently(lambda: self._marks.mark(sending))
+        work.phase = Phase.STARTING
+        marked_at, mark = await self._mark(claimed)
         if mark is Mark.DEADLINE:
-            await self._settlement.end_late(claimed, "deadline_exceeded", _LATE)
+            await self._settlement.end(claimed, ErrorClass.DEADLINE, "deadline_exceeded", _LATE)
             return None
         if mark is Mark.SUPERSEDED:
             why = Failure(ErrorClass.TIMEOUT, "superseded", _LATE)
@@ -141,6 +153,7 @@ class Generation:
             return None
         if self._clock() - marked_at > _MARK_GOOD_FOR:
             log.warning("sending_mark_expired", record_id=str(claimed.record_id))
+            sending = Sending(claimed.claim_token, claimed.attempt_id)
             return claimed if await patiently(lambda: self._marks.unmark(sending)) else None
         work.phase = Phase.SUBMITTING
         began = time.monotonic()
@@ -156,15 +169,30 @@ class Generation:
             return await self._made(work, answer)
         return await self._accepted(work, answer)
 
+    async def _mark(self, claimed: Claimed) -> tuple[float, Mark]:
+        """The mark, and our clock before it was asked for (S4)."""
+        again = False
+
+        async def mark() -> tuple[float, Mark]:
+            nonlocal again
+            sending = Sending(claimed.claim_token, claimed.attempt_id, again)
+            # a mark whose answer was lost with the connection may stand: it is ours, and nothing was sent under it
+            again = True
+            asked_at = self._clock()
+            return asked_at, await self._marks.mark(sending)
+
+        return await patiently(mark)
+
     async def _accepted(self, work: Work, answer: Processing) -> Claimed | None:
         """The provider gave an id: it is written down before anything else happens (S3)."""
         claimed = work.claimed
         said = Answer(claimed.claim_token, claimed.attempt_id, answer.provider_request_id, answer.fetch_url, answer.eta)
-        ours = await self._write_down(said)
         known = replace(
             claimed, provider_request_id=answer.provider_request_id, fetch_url=answer.fetch_url, eta=answer.eta
         )
-        if ours:
+        # before anything can go wrong: whatever does, this record is followed and not submitted again
+        work.claimed = known
+        if await self._write_down(said):
             return known
         await self.follow_ended(known)
         return None
@@ -180,6 +208,13 @@ class Generation:
             output_urls=answer.output_urls,
             proxy_urls=answer.proxy_urls,
         )
+        made = replace(
+            claimed,
+            provider_request_id=said.provider_request_id,
+            output_urls=answer.output_urls,
+            proxy_urls=answer.proxy_urls,
+        )
+        work.claimed = made
         if not await self._write_down(said):
             await patiently(
                 lambda: self._follower.close(
@@ -189,12 +224,7 @@ class Generation:
             self._slot_freed()
             return None
         self._slot_freed()
-        return replace(
-            claimed,
-            provider_request_id=said.provider_request_id,
-            output_urls=answer.output_urls,
-            proxy_urls=answer.proxy_urls,
-        )
+        return made
 
     async def _write_down(self, said: Answer) -> bool:
         self.held[said.attempt_id] = said
@@ -214,7 +244,7 @@ class Generation:
         try:
             stored = await self._storing.store(claimed, urls, proxies, fresh)
         except TooLate:
-            await self._settlement.end_late(claimed, "storing_failed", _STORING_LATE)
+            await self._settlement.end(claimed, ErrorClass.DEADLINE, "storing_failed", _STORING_LATE)
             return None
         except NotAPicture as error:
             raise ProviderFailure(

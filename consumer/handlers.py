@@ -1,6 +1,7 @@
 """Events in: requests are admitted, retries wake dispatch, what cannot be read or is not valid is buried (B)."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -85,7 +86,8 @@ class Handlers:
         # the database's clock decides what is due: this only makes somebody look at the right moment
         if await self._patiently(lambda: admitting.still_waiting(self._database, list(waiting))):
             metrics.count("events", len(waiting), topic=batch[0].topic, outcome="woken")
-            for seconds in sorted({round(seconds, 2) for seconds in waiting.values()}):
+            # up: one that comes too early finds nothing due, and the next look is a second away
+            for seconds in sorted({math.ceil(seconds * 100) / 100 for seconds in waiting.values()}):
                 self._wake_in(seconds)
 
     async def _admit(self, asked: Sequence[tuple[Delivery, Asked]]) -> None:

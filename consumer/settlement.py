@@ -13,7 +13,7 @@ from consumer.patience import patiently
 from consumer.settings import ConsumerSettings
 from consumer.taxonomy import PHASES
 from schemas.errors import ErrorClass
-from storage import settling
+from storage import deadlines, settling, takeovers
 from storage.database import Database
 from storage.dispatching import Claimed
 from storage.settling import Claim, Failure
@@ -40,6 +40,8 @@ class Settlement:
 
     async def settle(self, claimed: Claimed, failure: ProviderFailure) -> Claimed | None:
         """Ask for the verdict and carry it out."""
+        # of an uncertain attempt that was followed to its end, the failure was counted when it became uncertain
+        late = claimed.outcome == "uncertain"
         tried: set[str] = set()
         if failure.error_class is ErrorClass.MODEL_UNAVAILABLE:
             tried = await patiently(lambda: settling.tried_models(self._database, claimed.claim_token))
@@ -49,7 +51,7 @@ class Settlement:
         verdict = verdicts.judge(
             verdicts.Failure(failure.error_class, failure.code, failure.message, failure.retry_after),
             verdicts.Facts(
-                retry_count=claimed.retry_count,
+                retry_count=max(0, claimed.retry_count - int(late)),
                 uncertain_policy=settings.uncertain,
                 models_left=draft is not None,
                 retry_delays=settings.retry_delays,
@@ -59,7 +61,8 @@ class Settlement:
         )
         claim = claim_of(claimed)
         why = Failure(failure.error_class, failure.code, failure.message, failure.detail or None)
-        uncertain = failure.error_class is ErrorClass.TIMEOUT
+        # with an id it is known: the job itself is over
+        uncertain = failure.error_class is ErrorClass.TIMEOUT and claimed.provider_request_id is None
         log.info(
             "attempt_failed",
             record_id=str(claimed.record_id),
@@ -72,46 +75,57 @@ class Settlement:
         )
         metrics.count("attempts", model=claimed.model_id, outcome="uncertain" if uncertain else "failed")
         following: Claimed | None = None
-        if claimed.outcome == "uncertain" and isinstance(verdict, verdicts.Retry):
-            # its failure was counted when it became uncertain: the record only goes back to wait
-            verdict = verdicts.Defer(settings.retry_delays[0] if settings.retry_delays else 1.0)
-        if isinstance(verdict, verdicts.NextModel) and draft is not None:
+        held = True
+        if late and not isinstance(verdict, verdicts.Dead):
+            held = await patiently(lambda: settling.back_to_retry(self._database, claim, why))
+        elif isinstance(verdict, verdicts.NextModel) and draft is not None:
             following = await patiently(lambda: settling.next_model(self._database, claim, why, draft))
+            held = following is not None
         elif isinstance(verdict, verdicts.Retry):
             delay = verdict.delay
             if uncertain and claimed.webhook_token is not None:
                 delay = max(delay, settings.uncertain_grace)
             metrics.count("retries", error_class=failure.error_class.value)
-            await patiently(lambda: settling.retry(self._database, claim, why, delay=delay, uncertain=uncertain))
+            held = await patiently(lambda: settling.retry(self._database, claim, why, delay=delay, uncertain=uncertain))
         elif isinstance(verdict, verdicts.Defer):
             deferral = verdict.delay
             metrics.count("deferrals", reason=failure.error_class.value)
-            await patiently(lambda: settling.defer(self._database, claim, why, delay=deferral))
+            held = await patiently(lambda: settling.defer(self._database, claim, why, delay=deferral))
         elif isinstance(verdict, verdicts.Dead):
-            await self._die(claimed, replace(why, code=verdict.code, message=verdict.message), verdict.error_class)
+            why = replace(why, code=verdict.code, message=verdict.message)
+            held = await self._die(claimed, why, verdict.error_class, uncertain=uncertain)
+        if not held:
+            await self._let_go(claimed, "uncertain" if uncertain else "failed")
         self._slot_freed()
         return following
+
+    async def _let_go(self, claimed: Claimed, outcome: str) -> None:
+        """The claim did not hold: either the record has ended, and the attempt with its slot is still ours to close,
+        or the verdict is on record and only its answer was lost, or the attempt has got an id and is followed."""
+        metrics.count("fenced")
+        if not await patiently(
+            lambda: deadlines.close_after_the_end(self._database, claimed.attempt_id, succeeded=False, outcome=outcome)
+        ):
+            await patiently(lambda: takeovers.hand_back(self._database, [claimed.claim_token]))
 
     async def give_up_unanswered(self, claimed: Claimed) -> None:
         """A submit that is still open when the grace of a stop ends, or whose worker died: its outcome is unknown."""
         metrics.count("uncertain")
         await self.settle(claimed, _unanswered())
 
-    async def end_late(self, claimed: Claimed, code: str, message: str) -> None:
-        await self._die(claimed, Failure(ErrorClass.DEADLINE, code, message), ErrorClass.DEADLINE)
+    async def end(self, claimed: Claimed, error_class: ErrorClass, code: str, message: str) -> None:
+        """End the record without asking for a verdict."""
+        if not await self._die(claimed, Failure(error_class, code, message), error_class):
+            await self._let_go(claimed, "failed")
         self._slot_freed()
 
-    async def _die(self, claimed: Claimed, why: Failure, dead_class: ErrorClass) -> None:
-        metrics.count("failed", error_class=dead_class.value)
-        await patiently(
-            lambda: settling.die(
-                self._database,
-                claim_of(claimed),
-                why,
-                dead_class=dead_class,
-                uncertain=why.error_class is ErrorClass.TIMEOUT,
-            )
+    async def _die(self, claimed: Claimed, why: Failure, dead_class: ErrorClass, *, uncertain: bool = False) -> bool:
+        held = await patiently(
+            lambda: settling.die(self._database, claim_of(claimed), why, dead_class=dead_class, uncertain=uncertain)
         )
+        if held:
+            metrics.count("failed", error_class=dead_class.value)
+        return held
 
 
 def claim_of(claimed: Claimed) -> Claim:

@@ -31,23 +31,27 @@ class Gate:
 
     def __init__(self) -> None:
         self._inside = 0
-        self._alone = False
-        self._changed = asyncio.Condition()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        # held by one that is inside alone, or waits for the others to leave: nobody enters meanwhile
+        self._door = asyncio.Lock()
 
     @asynccontextmanager
     async def enter(self, *, alone: bool) -> AsyncIterator[None]:
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._alone and not (alone and self._inside))
+        if alone:
+            async with self._door:
+                await self._empty.wait()
+                yield
+            return
+        async with self._door:
             self._inside += 1
-            self._alone = alone
+            self._empty.clear()
         try:
             yield
         finally:
-            async with self._changed:
-                self._inside -= 1
-                if alone:
-                    self._alone = False
-                self._changed.notify_all()
+            self._inside -= 1
+            if not self._inside:
+                self._empty.set()
 
 
 class Storing:
@@ -67,24 +71,31 @@ class Storing:
         began = time.monotonic()
         deadline = began + claimed.seconds_left
         pause = self._settings.storing_retry
-        async with self._gate.enter(alone=claimed.takeovers > 0):
-            while True:
-                try:
-                    picture = await self._fetch([*urls, *proxies])
-                    stored = await self._put(claimed, picture)
-                    metrics.observe("storing_seconds", time.monotonic() - began)
-                    return stored
-                except DownloadFailed as error:
-                    metrics.count("storing_repeats", reason="download")
-                    log.warning("download_failed", record_id=str(claimed.record_id), error=str(error))
-                    urls = await fresh() or urls
-                except MediaUnavailable as error:
-                    metrics.count("storing_repeats", reason="media")
-                    log.warning("media_unavailable", record_id=str(claimed.record_id), error=str(error))
-                if time.monotonic() + pause > deadline:
-                    raise TooLate
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, self._settings.storing_retry_longest)
+        strange: set[str] = set()
+        while True:
+            try:
+                # only while bytes are in hand: one that waits for its next try holds up nobody
+                async with self._gate.enter(alone=claimed.takeovers > 0):
+                    stored = await self._put(claimed, await self._fetch([*urls, *proxies]))
+                metrics.observe("storing_seconds", time.monotonic() - began)
+                return stored
+            except NotAPicture:
+                strange.update(urls, proxies)
+                urls, proxies = [url for url in await fresh() if url not in strange], []
+                if not urls:
+                    raise
+                continue
+            except DownloadFailed as error:
+                metrics.count("storing_repeats", reason="download")
+                log.warning("download_failed", record_id=str(claimed.record_id), error=str(error))
+                urls = await fresh() or urls
+            except MediaUnavailable as error:
+                metrics.count("storing_repeats", reason="media")
+                log.warning("media_unavailable", record_id=str(claimed.record_id), error=str(error))
+            if time.monotonic() + pause > deadline:
+                raise TooLate
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, self._settings.storing_retry_longest)
 
     async def _fetch(self, urls: list[str]) -> Picture:
         return await download(self._client, urls, time_limit=self._settings.download_timeout)

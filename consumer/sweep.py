@@ -14,7 +14,7 @@ from consumer.dispatch import Dispatch
 from consumer.settings import ConsumerSettings
 from consumer.settlement import Settlement
 from consumer.worker import Worker
-from storage import admitting, deadlines, takeovers, workers
+from storage import abandoned, admitting, deadlines, workers
 from storage.database import Database, Unavailable
 from telemetry import metrics
 
@@ -66,28 +66,24 @@ class Sweep:
     async def once(self) -> None:
         """One sweep. Raises `Unavailable`."""
         settings = self._settings
-        judge = self._worker.may_judge and await workers.postgres_older_than(self._database, settings.worker_life)
-        taken = await takeovers.take_over(self._database, self._worker.id, judge=judge)
-        self._dispatch.take(taken.resumed)
-        if taken.resumed or taken.released:
-            metrics.count("takeovers", len(taken.resumed) + taken.released)
-            log.info("taken_over", resumed=len(taken.resumed), released=taken.released)
+        # asked last: a Postgres that stood still for a while answers the question before and is caught by the other
+        judge = await workers.postgres_older_than(self._database, settings.worker_life) and self._worker.may_judge
+        for claimed in await self._dispatch.take_over(judge=judge):
+            await self._settlement.give_up_unanswered(claimed)
         if judge:
             await self._name_the_uncertain()
-            self._dispatch.follow(await takeovers.adopt_orphans(self._database, self._worker.id))
+            self._dispatch.follow(await abandoned.adopt_orphans(self._database, self._worker.id))
         ended = await deadlines.end_overdue(self._database, claimed_grace=settings.submit_timeout)
         overdue = await admitting.admit_overdue(self._database, after=settings.admit_after)
-        if ended or overdue or taken.released:
+        if ended or overdue:
             self._dispatch.wake()
         await self._keep_house()
 
     async def _name_the_uncertain(self) -> None:
         after = self._settings.uncertain_after
-        lost = await takeovers.unanswered(self._database, after=after)
-        if not lost:
-            return
+        # first, so that none of them comes back while its work is called lost (W4)
         await workers.fence_silent(self._database, after=after)
-        for claimed in lost:
+        for claimed in await abandoned.unanswered(self._database, after=after):
             await self._settlement.give_up_unanswered(claimed)
 
     async def _keep_house(self) -> None:

@@ -52,13 +52,18 @@ class Worker:
         self._loops: tuple[asyncio.AbstractEventLoop, asyncio.AbstractEventLoop] | None = None
         self._registered = asyncio.Event()
         self._connected_at: float | None = None
+        self._said_at = 0.0
         self.id: UUID = uuid4()
 
     @property
     def may_judge(self) -> bool:
-        """Whether our own line to Postgres has held for longer than a life: only then is another's silence its own."""
-        connected_at = self._connected_at
-        return connected_at is not None and time.monotonic() - connected_at > self._life
+        """Whether our own line to Postgres has held for longer than a life: only then is another's silence its own.
+
+        Our own sign must be fresh as well: with a Postgres that stood still everybody's is late.
+        """
+        connected_at, said_at = self._connected_at, self._said_at
+        now = time.monotonic()
+        return connected_at is not None and now - connected_at > self._life and now - said_at < self._life
 
     async def start(self) -> None:
         """Start giving signs; returns at once, `registered` tells when the row stands."""
@@ -119,12 +124,18 @@ class Worker:
             # taken for dead: our claims are others' now
             metrics.count("fenced")
             log.warning("worker_fenced", worker_id=str(self.id))
-            self.id = uuid4()
-            await workers.register(database, self.id, self._name, life=self._life)
+            # nothing may be claimed under an id that is not on record: nobody would take it over
+            successor = uuid4()
+            await workers.register(database, successor, self._name, life=self._life)
+            self.id = successor
             self._in_main(self._on_fenced)
+        now = time.monotonic()
+        late = now - self._said_at > self._life
+        self._said_at = now
         if self._connected_at is None:
-            self._connected_at = time.monotonic()
             self._in_main(self._registered.set)
+        if self._connected_at is None or late:
+            self._connected_at = now
 
     def _in_main(self, call: Callable[[], None]) -> None:
         assert self._loops is not None

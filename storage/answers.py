@@ -94,7 +94,9 @@ WITH stored AS (
         outcome = CASE a.outcome WHEN 'uncertain' THEN 'late_success' ELSE 'success' END,
         counted = true, image_key = held.image_key, image_url = held.image_url, closed_at = now()
     FROM held WHERE a.id = held.attempt_id AND (a.outcome IS NULL OR a.outcome = 'uncertain')
-    RETURNING a.record_id, a.model_id, a.cost, a.prompt, held.image_key, held.image_url, held.facts
+    RETURNING a.id, a.record_id, a.model_id, a.cost, a.prompt, held.image_key, held.image_url, held.facts
+), freed AS (
+    UPDATE provider_slots s SET attempt_id = NULL FROM a WHERE s.attempt_id = a.id
 ), done AS (
     UPDATE image_generations g SET status = 'completed', stage = 'done', progress = 100, version = g.version + 1,
         image_key = a.image_key, image_url = a.image_url, model_id = a.model_id, claim_token = NULL, worker_id = NULL,

@@ -71,6 +71,8 @@ async def close_after_the_end(
 ) -> bool:
     """Note how an attempt ended whose record had ended before it; the record is not touched, the slot falls free.
 
+    False: its record has not ended, so that the attempt is somebody else's to close.
+
     `output_urls` and `proxy_urls`: json arrays, kept on the attempt so that a replay needs no submit.
     """
     rows = await database.fetch(_CLOSE_ATTEMPT, attempt_id, succeeded, outcome, output_urls, proxy_urls)

@@ -29,6 +29,9 @@ _STATUS_PAIRS = f"""
 STATUS_JSON = f"json_build_object({_STATUS_PAIRS})"
 """An ImageStatus. The session's time zone is UTC, so times end in +00:00."""
 
+ANSWERED = "(o.provider_request_id IS NOT NULL OR o.webhook_request_id IS NOT NULL OR o.output_urls IS NOT NULL)"
+"""Of a generation_attempts row `o`: the provider has taken it, so nothing may be submitted beside it (PIPELINE S1)."""
+
 KEY = "coalesce(g.chapter_id, g.id)::text"
 """The Kafka key of everything that is told of a record: its chapter, so that a chapter's changes stay in order."""
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from storage.batching import Batcher
 from storage.database import Database, Transaction
+from storage.fragments import ANSWERED
 
 
 class Mark(Enum):
@@ -21,8 +22,11 @@ class Mark(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sending:
+    """`again`: this very task has asked before and does not know whether it was marked then; it has sent nothing."""
+
     claim_token: UUID
     attempt_id: UUID
+    again: bool = False
 
 
 # the record is locked first and the attempts read by a second statement: one that waited for the lock must see what
@@ -32,16 +36,16 @@ SELECT g.claim_token, g.id AS record_id, g.deadline_at > now() AS in_time FROM i
 WHERE g.claim_token = ANY($1::uuid[]) AND g.status = 'in_progress' ORDER BY g.id FOR UPDATE
 """
 
-_MARK = """
-WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS s(record_id, attempt_id)),
+_MARK = f"""
+WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[]) AS s(record_id, attempt_id, again)),
 rivals AS (
     SELECT asked.attempt_id FROM asked WHERE EXISTS (
         SELECT FROM generation_attempts o WHERE o.record_id = asked.record_id AND o.id <> asked.attempt_id
-            AND coalesce(o.provider_request_id, o.webhook_request_id) IS NOT NULL
-            AND (o.outcome IS NULL OR o.outcome = 'uncertain'))
+            AND {ANSWERED} AND (o.outcome IS NULL OR o.outcome = 'uncertain'))
 ), marked AS (
     UPDATE generation_attempts a SET sent_at = clock_timestamp() FROM asked
-    WHERE a.id = asked.attempt_id AND a.sent_at IS NULL AND a.outcome IS NULL
+    WHERE a.id = asked.attempt_id AND a.outcome IS NULL
+        AND (a.sent_at IS NULL OR asked.again AND a.provider_request_id IS NULL AND a.output_urls IS NULL)
         AND a.id NOT IN (SELECT attempt_id FROM rivals)
     RETURNING a.id
 )
@@ -83,7 +87,10 @@ class SendingMarks:
             marks: dict[UUID, Mark] = {}
             if ready:
                 rows = await tx.fetch(
-                    _MARK, [held[s.claim_token].record_id for s in ready], [s.attempt_id for s in ready]
+                    _MARK,
+                    [held[s.claim_token].record_id for s in ready],
+                    [s.attempt_id for s in ready],
+                    [s.again for s in ready],
                 )
                 for row in rows:
                     marks[row.attempt_id] = (

@@ -14,7 +14,7 @@ from schemas.errors import ErrorClass
 from storage.database import Database
 from storage.deadletters import HEADER_TIME
 from storage.dispatching import CLAIMED_COLUMNS, Claimed, Draft, claimed
-from storage.fragments import KEY, READ_WOKEN, STATUS_JSON, WOKEN, cloud_event, tell_status
+from storage.fragments import ANSWERED, KEY, READ_WOKEN, STATUS_JSON, WOKEN, cloud_event, tell_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ _HELD = """held AS (
 ), closed AS (
     UPDATE generation_attempts a SET outcome = {outcome}, counted = {counted}, error_class = $3, error_code = $4,
         error_detail = $5, closed_at = now()
-    FROM held WHERE a.id = $2 AND (a.outcome IS NULL OR a.outcome = 'uncertain')
+    FROM held WHERE a.id = $2 AND {open}
     RETURNING a.id, a.record_id, a.attempt, a.model_id, a.cost, a.prompt, a.sent_at
 )"""
 
@@ -49,16 +49,19 @@ _FREED = """freed AS (
     FROM closed WHERE s.attempt_id = closed.id
 )"""
 
-# of a late failure the record only returns to the retry it was already waiting for
+_OPEN = "(a.outcome IS NULL OR a.outcome = 'uncertain')"
+# whoever learned an id in this very moment is right: the attempt is followed then, and its outcome not unknown
+_UNMADE = "a.outcome IS NULL AND a.output_urls IS NULL"
+_UNANSWERED = f"{_UNMADE} AND a.provider_request_id IS NULL"
 _OUTCOME = "CASE a.outcome WHEN 'uncertain' THEN 'late_failure' ELSE {otherwise} END"
 
 _RETRY_DATA = "json_build_object('record_id', g.id, 'attempt', g.attempt)"
 
 
-def _later(outcome: str, *, counted: bool, rest: str) -> str:
+def _later(outcome: str, *, counted: bool, rest: str, unless: str = _OPEN) -> str:
     count = "1" if counted else "0"
     return f"""
-WITH {_HELD.format(outcome=_OUTCOME.format(otherwise=outcome), counted=str(counted).lower(), more="")},
+WITH {_HELD.format(outcome=_OUTCOME.format(otherwise=outcome), counted=str(counted).lower(), more="", open=unless)},
 {_FREED.format(rest=rest)},
 told_rows AS (
     UPDATE image_generations g SET stage = 'retry_wait', progress = 0, version = g.version + 1,
@@ -68,7 +71,7 @@ told_rows AS (
     FROM closed WHERE g.id = closed.record_id RETURNING g.*
 ), told AS ({tell_status("consumer", "told_rows")}), waits AS (
     INSERT INTO outbox (topic, key, headers, body)
-    SELECT $8, g.id::text, jsonb_build_object('not-before', (extract(epoch FROM g.retry_at) * 1000)::bigint::text,
+    SELECT $8, g.id::text, jsonb_build_object('not-before', ceil(extract(epoch FROM g.retry_at) * 1000)::bigint::text,
         'attempt', g.attempt::text), {cloud_event("consumer", events.RETRY_TYPE, _RETRY_DATA, key="g.id::text")}
     FROM told_rows g
 ), {WOKEN}
@@ -77,12 +80,15 @@ SELECT g.id, {READ_WOKEN} FROM told_rows g
 
 
 _RETRY = _later("'failed'", counted=True, rest="0")
-_RETRY_UNCERTAIN = _later("'uncertain'", counted=True, rest="0")
+_RETRY_UNCERTAIN = _later("'uncertain'", counted=True, rest="0", unless=_UNANSWERED)
 _DEFER = _later("'deferred'", counted=False, rest="$7")
 
 
 async def retry(database: Database, claim: Claim, failure: Failure, *, delay: float, uncertain: bool = False) -> bool:
-    """Counted: the next attempt in `delay` seconds. `uncertain`: this one may have been charged."""
+    """Counted: the next attempt in `delay` seconds.
+
+    `uncertain`: this one may have been charged; when the provider's id has come meanwhile, nothing is written.
+    """
     return bool(
         await database.fetch(
             _RETRY_UNCERTAIN if uncertain else _RETRY,
@@ -100,8 +106,29 @@ async def defer(database: Database, claim: Claim, failure: Failure, *, delay: fl
     )
 
 
+# It was counted when it became uncertain, and the next attempt decided then: the record only waits for that again. A
+# number whose own row is closed (superseded by this attempt) cannot be sent any more.
+_BACK_TO_RETRY = f"""
+WITH {_HELD.format(outcome="'late_failure'", counted="a.counted", more="", open="a.outcome = 'uncertain'")},
+told_rows AS (
+    UPDATE image_generations g SET stage = 'retry_wait', progress = 0, version = g.version + 1,
+        attempt = g.attempt + (EXISTS (SELECT FROM generation_attempts a
+            WHERE a.record_id = g.id AND a.attempt = g.attempt AND a.outcome IS NOT NULL))::int,
+        retry_at = coalesce(g.retry_at, now()), claim_token = NULL, worker_id = NULL,
+        error_class = $3, error_code = $4, error_message = $6, updated_at = now()
+    FROM closed WHERE g.id = closed.record_id RETURNING g.*
+), told AS ({tell_status("consumer", "told_rows")}), {WOKEN}
+SELECT g.id, {READ_WOKEN} FROM told_rows g
+"""
+
+
+async def back_to_retry(database: Database, claim: Claim, failure: Failure) -> bool:
+    """An uncertain attempt was followed to its failure: the record returns to the retry it was waiting for (W6)."""
+    return bool(await database.fetch(_BACK_TO_RETRY, *_arguments(claim, failure)))
+
+
 _NEXT_MODEL = f"""
-WITH {_HELD.format(outcome="'handed_over'", counted="false", more="")},
+WITH {_HELD.format(outcome="'handed_over'", counted="false", more="", open=_UNMADE)},
 told_rows AS (
     UPDATE image_generations g SET stage = 'submitting', version = g.version + 1, attempt = g.attempt + 1,
         model_id = $8, error_class = $3, error_code = $4, error_message = $6, updated_at = now()
@@ -184,13 +211,20 @@ def fail_rows(rows: str, *, closed: str) -> str:
 
 
 _DIE = f"""
-WITH {_HELD.format(outcome=_OUTCOME.format(otherwise="$8::text"), counted="a.sent_at IS NOT NULL", more="")},
+WITH {
+    _HELD.format(
+        outcome=_OUTCOME.format(otherwise="$8::text"),
+        counted="a.sent_at IS NOT NULL",
+        more="",
+        open=f"CASE WHEN $8::text = 'uncertain' THEN {_UNANSWERED} ELSE {_OPEN} END",
+    )
+},
 {_FREED.format(rest="0")},
 ended AS (
     UPDATE image_generations g SET status = 'failed', stage = 'done', version = g.version + 1, claim_token = NULL,
         worker_id = NULL, retry_at = NULL, error_class = $7, error_code = $4, error_message = $6,
         updated_at = now(), completed_at = now()
-    FROM held WHERE g.id = held.id RETURNING g.*
+    FROM held WHERE g.id = held.id AND ($8::text <> 'uncertain' OR EXISTS (SELECT FROM closed)) RETURNING g.*
 ), {fail_rows("ended", closed="closed")}
 SELECT g.id, {READ_WOKEN} FROM ended g
 """
@@ -204,7 +238,10 @@ async def die(
     dead_class: ErrorClass,
     uncertain: bool = False,
 ) -> bool:
-    """End the record as failed, with its dead letter; `dead_class` names the topic. The slot goes with the attempt."""
+    """End the record as failed, with its dead letter; `dead_class` names the topic. The slot goes with the attempt.
+
+    `uncertain` as in `retry`.
+    """
     return bool(
         await database.fetch(
             _DIE,
@@ -215,14 +252,21 @@ async def die(
     )
 
 
-_RIVAL = """(
+_RIVAL = f"""(
         SELECT o.id FROM generation_attempts o
-        WHERE o.record_id = {record} AND o.id <> $2 AND (o.outcome IS NULL OR o.outcome = 'uncertain')
-            AND coalesce(o.provider_request_id, o.webhook_request_id) IS NOT NULL
+        WHERE o.record_id = {{record}} AND o.id <> $2 AND (o.outcome IS NULL OR o.outcome = 'uncertain')
+            AND {ANSWERED}
         ORDER BY o.attempt DESC LIMIT 1)"""
 
 _SUPERSEDE = f"""
-WITH {_HELD.format(outcome="'superseded'", counted="false", more=f" AND {_RIVAL.format(record='g.id')} IS NOT NULL")},
+WITH {
+    _HELD.format(
+        outcome="'superseded'",
+        counted="false",
+        more=f" AND {_RIVAL.format(record='g.id')} IS NOT NULL",
+        open=_OPEN,
+    )
+},
 {_FREED.format(rest="0")},
 a AS (
     UPDATE generation_attempts a SET worker_id = g.worker_id, claim_token = $1, claimed_at = now()

@@ -1,12 +1,18 @@
-"""Resume and takeover: what was begun and has no living worker (PIPELINE D1, W2 to W5)."""
+"""Resume, takeover and harvest: what was begun and has no task that works on it (PIPELINE D1, W2 to W6, X1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
+
+from sqlalchemy import Row
 
 from storage.database import Database, Transaction
 from storage.dispatching import CLAIMED_COLUMNS, Claimed, claimed
 from storage.fragments import READ_WOKEN, WOKEN, tell_status
+
+MOST_TAKEOVERS = 3
+"""A picture that was being stored when so many workers died is not stored again (W5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +26,27 @@ class Taken:
 # judged by Postgres' clock alone; the caller makes sure that the silence is not Postgres' own (W3)
 _DEAD = "SELECT id FROM workers WHERE alive_until < now() - make_interval(secs => $1) ORDER BY id"
 
-# The open attempt that has an id or a picture is what a record is resumed with, whatever its number.
-_RESUMABLE = """
-SELECT g.id AS record_id, a.id AS attempt_id, g.worker_id, g.stage = 'storing' AS storing
-FROM image_generations g
-JOIN LATERAL (
-    SELECT a.id FROM generation_attempts a
-    WHERE a.record_id = g.id AND a.outcome IS NULL AND (a.provider_request_id IS NOT NULL OR a.output_urls IS NOT NULL)
-    ORDER BY a.attempt DESC LIMIT 1
-) a ON true
-WHERE g.lane IS NOT NULL AND g.status = 'in_progress' AND {whose}
+# An attempt that the provider has taken: with it its record is resumed, whatever its number, and an uncertain one that
+# got its id late just so (W6).
+ANSWERED = """(a.outcome IS NULL OR a.outcome = 'uncertain')
+    AND (a.provider_request_id IS NOT NULL OR a.webhook_request_id IS NOT NULL OR a.output_urls IS NOT NULL)"""
+
+_RESUMABLE = f"""
+SELECT g.id AS record_id, a.id AS attempt_id, g.worker_id, g.stage = 'storing' AS storing, g.takeovers
+FROM generation_attempts a JOIN image_generations g ON g.id = a.record_id
+WHERE {ANSWERED} AND NOT EXISTS (
+        SELECT FROM generation_attempts b WHERE b.record_id = a.record_id AND b.attempt > a.attempt
+            AND {ANSWERED.replace("a.", "b.")})
+    AND g.lane IS NOT NULL AND g.status = 'in_progress' AND {{whose}}
 ORDER BY g.id LIMIT $1 FOR UPDATE OF g
 """
-_UNCLAIMED = "g.claim_token IS NULL AND g.stage IN ('submitting', 'generating', 'storing')"
+_UNCLAIMED = "g.claim_token IS NULL"
 _OF_THE_DEAD = "g.claim_token IS NOT NULL AND g.worker_id = ANY($2::uuid[])"
+
+_HOLDS_SUSPECT = """
+SELECT EXISTS (SELECT FROM image_generations WHERE worker_id = $1 AND claim_token IS NOT NULL
+    AND status = 'in_progress' AND stage = 'storing' AND takeovers > 0) AS holds
+"""
 
 _RESUME = f"""
 WITH taken AS (
@@ -56,12 +69,14 @@ WHERE g.claim_token IS NOT NULL AND g.worker_id = ANY($1::uuid[]) AND g.status =
 ORDER BY g.id LIMIT 500 FOR UPDATE OF g
 """
 
-RELEASE = f"""
+# $2: their own task says that it has sent nothing, whatever the mark
+_RELEASE = f"""
 WITH freed AS (
-    UPDATE generation_attempts a SET claim_token = NULL, worker_id = NULL, claimed_at = NULL
+    UPDATE generation_attempts a SET claim_token = NULL, worker_id = NULL, claimed_at = NULL, sent_at = NULL
     FROM image_generations g
     WHERE g.id = ANY($1::uuid[]) AND a.record_id = g.id AND a.attempt = g.attempt
-        AND a.sent_at IS NULL AND a.outcome IS NULL
+        AND (a.sent_at IS NULL OR $2::bool)
+        AND a.outcome IS NULL AND a.provider_request_id IS NULL AND a.output_urls IS NULL
     RETURNING a.id, a.record_id
 ), slots AS (
     UPDATE provider_slots s SET attempt_id = NULL FROM freed WHERE s.attempt_id = freed.id
@@ -74,33 +89,6 @@ SELECT g.id, {READ_WOKEN} FROM told_rows g
 """
 
 _FENCE = "UPDATE workers SET fenced_at = coalesce(fenced_at, now()) WHERE id = ANY($1::uuid[])"
-
-# a dead worker's attempts, marked as sending, whose answer never came: they may have been charged
-_UNANSWERED = f"""
-SELECT {CLAIMED_COLUMNS}
-FROM generation_attempts a JOIN image_generations g ON g.id = a.record_id
-LEFT JOIN workers w ON w.id = a.worker_id
-WHERE a.sent_at IS NOT NULL AND a.outcome IS NULL AND a.provider_request_id IS NULL AND a.output_urls IS NULL
-    AND a.id IN (SELECT attempt_id FROM provider_slots WHERE attempt_id IS NOT NULL)
-    AND g.status = 'in_progress' AND g.claim_token = a.claim_token
-    AND (w.id IS NULL OR w.alive_until < now() - make_interval(secs => $1))
-ORDER BY g.id LIMIT 100
-"""
-
-# the same where the record has ended meanwhile: only the attempt is left to close
-_UNANSWERED_AFTER_THE_END = """
-WITH closed AS (
-    UPDATE generation_attempts a SET outcome = 'uncertain', counted = true, closed_at = now()
-    FROM image_generations g
-    WHERE g.id = a.record_id AND g.status IN ('completed', 'failed', 'cancelled')
-        AND a.sent_at IS NOT NULL AND a.outcome IS NULL AND a.provider_request_id IS NULL AND a.output_urls IS NULL
-        AND a.id IN (SELECT attempt_id FROM provider_slots WHERE attempt_id IS NOT NULL)
-        AND NOT EXISTS (SELECT FROM workers w
-            WHERE w.id = a.worker_id AND w.alive_until >= now() - make_interval(secs => $1))
-    RETURNING a.id
-)
-UPDATE provider_slots s SET attempt_id = NULL FROM closed WHERE s.attempt_id = closed.id
-"""
 
 
 async def take_over(database: Database, worker_id: UUID, *, judge: bool, stale: float = 0.0, limit: int = 50) -> Taken:
@@ -115,48 +103,56 @@ async def take_over(database: Database, worker_id: UUID, *, judge: bool, stale: 
         unclaimed = await tx.fetch(_RESUMABLE.format(whose=_UNCLAIMED), limit)
         orphaned = await tx.fetch(_RESUMABLE.format(whose=_OF_THE_DEAD), limit, dead) if dead else []
         unsent = await tx.fetch(_UNSENT, dead) if dead else []
-        losers = {row.worker_id for row in [*orphaned, *unsent]}
+        # counted only where the provider's bytes were being opened when the worker died (W5)
+        found = [(row, 0) for row in unclaimed] + [(row, int(row.storing)) for row in orphaned]
+        taken = await _one_suspect(tx, worker_id, found)
+        losers = {row.worker_id for row, _ in taken if row.worker_id is not None} | {row.worker_id for row in unsent}
         if losers:
             await tx.fetch(_FENCE, sorted(losers))
-        if unsent:
-            await tx.fetch(RELEASE, [row.record_id for row in unsent])
+        released = await tx.fetch(_RELEASE, [row.record_id for row in unsent], False) if unsent else []
         resumed: list[Claimed] = []
-        if unclaimed or orphaned:
-            rows = [*unclaimed, *orphaned]
-            # counted only where the provider's bytes were being opened when the worker died (W5)
-            counted = [0] * len(unclaimed) + [int(row.storing) for row in orphaned]
-            taken = await tx.fetch(
+        if taken:
+            rows = await tx.fetch(
                 _RESUME,
-                [row.record_id for row in rows],
-                [row.attempt_id for row in rows],
-                [uuid4() for _ in rows],
-                counted,
+                [row.record_id for row, _ in taken],
+                [row.attempt_id for row, _ in taken],
+                [uuid4() for _ in taken],
+                [counted for _, counted in taken],
                 worker_id,
             )
-            resumed = [claimed(row) for row in taken]
-        return Taken(resumed, len(unsent))
+            resumed = [claimed(row) for row in rows]
+        return Taken(resumed, len(released))
 
     return await database.run(work)
 
 
-async def unanswered(database: Database, *, after: float) -> list[Claimed]:
-    """Attempts sent by workers that have been dead for `after` seconds, and not answered (W2).
+async def _one_suspect(
+    tx: Transaction, worker_id: UUID, found: Sequence[tuple[Row[Any], int]]
+) -> list[tuple[Row[Any], int]]:
+    """Of the records that a worker has died on, one at a time in a worker: who shares its death is not suspected again.
 
-    Those of ended records are closed here as uncertain; the others are for the caller to settle, under their claims.
+    The others stay where they are until that one is stored.
     """
-    await database.fetch(_UNANSWERED_AFTER_THE_END, after)
-    return [claimed(row) for row in await database.fetch(_UNANSWERED, after)]
+    suspects = [(row, counted) for row, counted in found if row.storing and row.takeovers + counted > 0]
+    if not suspects:
+        return list(found)
+    (row,) = await tx.fetch(_HOLDS_SUSPECT, worker_id)
+    left = suspects if row.holds else suspects[1:]
+    return [one for one in found if one not in left]
 
 
-async def hand_back(database: Database, tokens: Sequence[UUID]) -> int:
-    """Give up these claims: what was not sent waits again, what has an id is resumed by whoever comes (X1)."""
+async def hand_back(database: Database, tokens: Sequence[UUID], *, nothing_sent: bool = False) -> int:
+    """Give up these claims: what was not sent waits again, what has an id is resumed by whoever comes (X1).
+
+    `nothing_sent`: their tasks have made no call since they marked; the marks are taken back.
+    """
 
     async def work(tx: Transaction) -> int:
-        rows = await tx.fetch(_OURS, tokens)
+        rows = await tx.fetch(_OURS, tokens, nothing_sent)
         unsent = [row.record_id for row in rows if row.unsent]
         begun = [row.record_id for row in rows if row.resumable]
         if unsent:
-            await tx.fetch(RELEASE, unsent)
+            await tx.fetch(_RELEASE, unsent, nothing_sent)
         if begun:
             await tx.fetch(_LET_GO, begun)
         return len(unsent) + len(begun)
@@ -164,34 +160,29 @@ async def hand_back(database: Database, tokens: Sequence[UUID]) -> int:
     return await database.run(work)
 
 
-_OURS = """
-SELECT g.id AS record_id, a.sent_at IS NULL AND a.outcome IS NULL AND a.provider_request_id IS NULL AS unsent,
-    EXISTS (SELECT FROM generation_attempts o WHERE o.record_id = g.id AND o.outcome IS NULL
-        AND (o.provider_request_id IS NOT NULL OR o.output_urls IS NOT NULL)) AS resumable
-FROM image_generations g JOIN generation_attempts a ON a.record_id = g.id AND a.attempt = g.attempt
+_OURS = f"""
+SELECT g.id AS record_id,
+    (c.sent_at IS NULL OR $2::bool)
+        AND c.outcome IS NULL AND c.provider_request_id IS NULL AND c.output_urls IS NULL AS unsent,
+    EXISTS (SELECT FROM generation_attempts a WHERE a.record_id = g.id AND {ANSWERED}) AS resumable
+FROM image_generations g JOIN generation_attempts c ON c.record_id = g.id AND c.attempt = g.attempt
 WHERE g.claim_token = ANY($1::uuid[]) AND g.status = 'in_progress' ORDER BY g.id FOR UPDATE OF g
 """
 
-_LET_GO = "UPDATE image_generations SET claim_token = NULL, worker_id = NULL WHERE id = ANY($1::uuid[])"
+_LET_GO = """
+UPDATE image_generations SET claim_token = NULL, worker_id = NULL WHERE id = ANY($1::uuid[]) AND claim_token IS NOT NULL
+"""
 
-# attempts of ended records that still hold a slot and have an id: somebody must follow them to their end (F3)
-_ORPHANS = f"""
-WITH orphans AS (
-    SELECT a.id, a.record_id FROM generation_attempts a
-    JOIN provider_slots s ON s.attempt_id = a.id
-    JOIN image_generations g ON g.id = a.record_id
-    LEFT JOIN workers w ON w.id = a.worker_id
-    WHERE g.status IN ('completed', 'failed', 'cancelled') AND a.provider_request_id IS NOT NULL
-        AND (w.id IS NULL OR w.alive_until < now() - make_interval(secs => $2))
-    ORDER BY a.record_id LIMIT $3 FOR UPDATE OF a
-), a AS (
-    UPDATE generation_attempts a SET worker_id = $1, claim_token = gen_random_uuid(), claimed_at = now()
-    FROM orphans WHERE a.id = orphans.id RETURNING a.*
-)
-SELECT {CLAIMED_COLUMNS.replace("g.claim_token", "a.claim_token")} FROM a JOIN image_generations g ON g.id = a.record_id
+_FORGOTTEN = f"""
+SELECT {CLAIMED_COLUMNS}
+FROM image_generations g JOIN generation_attempts a ON a.record_id = g.id AND a.claim_token = g.claim_token
+WHERE g.worker_id = $1 AND g.claim_token IS NOT NULL AND g.claim_token <> ALL($2::uuid[]) AND g.status = 'in_progress'
+    AND (a.outcome IS NULL OR {ANSWERED})
+ORDER BY g.id, a.attempt DESC
 """
 
 
-async def adopt_orphans(database: Database, worker_id: UUID, *, stale: float = 0.0, limit: int = 20) -> list[Claimed]:
-    """Attempts without a living worker whose records have ended; the claim is on the attempt alone."""
-    return [claimed(row) for row in await database.fetch(_ORPHANS, worker_id, stale, limit)]
+async def forgotten(database: Database, worker_id: UUID, tokens: Sequence[UUID]) -> list[Claimed]:
+    """What is claimed in this worker's name under other tokens than these: its commit was never heard of (W1)."""
+    found = [claimed(row) for row in await database.fetch(_FORGOTTEN, worker_id, tokens)]
+    return list({one.claim_token: one for one in reversed(found)}.values())
