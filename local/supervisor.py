@@ -1,6 +1,7 @@
 """Keeps a line-up of servers alive: starts them in order, restarts what dies, stops them in order and in time."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -122,25 +123,40 @@ class Supervisor:
         self.console.line(step.name, f"done ({time.monotonic() - born:.1f} s)")
 
     async def _farewell(self) -> None:
-        """Stop everything that runs, stage by stage; each stage may use what the ones before it left of their time."""
-        until = time.monotonic()
+        """Stop everything that runs, stage by stage; each stage may use what the ones before it left of their time.
+
+        Whoever is late no longer holds up the next stage, and has until the end of the whole time: on a busy machine
+        it is better to stop side by side than to be ended in order.
+        """
         for step in self.lineup.steps:
             step.kill(wait=0.5)
+        until = time.monotonic()
+        leaving: list[Server] = []
         for farewell in self.lineup.farewells:
             until += farewell.seconds
-            leaving = [server for server in farewell.servers if server.is_running]
-            for server in leaving:
+            asked = [server for server in farewell.servers if server.is_running]
+            for server in asked:
                 server.ask_to_stop()
-            while any(server.is_running for server in leaving):
-                if self.hurry.is_set() or time.monotonic() > until:
-                    break
-                await asyncio.sleep(_LOOK / 2)
-            for server in leaving:
-                if server.is_running:
-                    self.console.trouble(server.name, "did not stop in time and was ended")
-                    server.kill(wait=0.5)
-                else:
-                    self.console.line(server.name, "stopped")
+            leaving = await self._see_off([*leaving, *asked], asked, until)
+        late = await self._see_off(leaving, leaving, until)
+        for server in late:
+            self.console.trouble(server.name, "did not stop in time and was ended")
+            server.signal(signal.SIGKILL)
+        for server in late:
+            server.kill(wait=0.5)
+
+    async def _see_off(self, leaving: Sequence[Server], awaited: Sequence[Server], until: float) -> list[Server]:
+        """Wait until all of `awaited` are gone or the time is over; who still runs of `leaving`."""
+        leaving = list(leaving)
+        while True:
+            gone = [server for server in leaving if not server.is_running]
+            for server in gone:
+                self.console.line(server.name, "stopped")
+                leaving.remove(server)
+            over = self.hurry.is_set() or time.monotonic() > until
+            if over or not any(server in leaving for server in awaited):
+                return leaving
+            await asyncio.sleep(_LOOK / 2)
 
     async def _follow(self) -> None:
         if self.echo == "none":

@@ -157,6 +157,19 @@ async def test_stops_in_the_middle_of_a_start(tmp_path: Path) -> None:
     assert not never.is_running
 
 
+async def test_a_late_one_takes_no_time_from_the_next(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    first = Standin("first", tmp_path / "1.log", script=f"{_OBEDIENT}\npathlib.Path({str(asked)!r}).touch()")
+    # leaves no earlier than the next one has been asked
+    late = f"{_OBEDIENT}\nwhile not pathlib.Path({str(asked)!r}).exists(): signal.sigtimedwait([], 0.01)"
+    then = Standin("then", tmp_path / "3.log", script=late)
+    run = Run(Lineup([first], [], [then], [Farewell([then], 0.2), Farewell([first], 8.0)]))
+    await until(lambda: run.ready == 1)
+    assert await run.stop() == 0
+    assert (first.exit_code, then.exit_code) == (0, 0)
+    assert sum(line.endswith(" stopped") for line in run.console.lines) == 2
+
+
 async def test_who_does_not_leave_in_time_is_ended(tmp_path: Path) -> None:
     first, then = Standin("first", tmp_path / "1.log"), Standin("then", tmp_path / "3.log", script=_STUBBORN)
     run = Run(lineup(first, [], then, seconds=0.3))
