@@ -1,0 +1,92 @@
+"""Once the provider said success nothing is submitted again, whatever fails after (PIPELINE T)."""
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.flow.working import PNG, Line, error, line_of, processing, settings_of, success
+
+pytestmark = [pytest.mark.flow, pytest.mark.connected]
+
+
+@pytest.fixture
+async def line(database_url: str, kafka_servers: str, namespace: str, tmp_path: Path) -> AsyncIterator[Line]:
+    settings = settings_of(database_url, kafka_servers, namespace, tmp_path / "media", admit_after=0.001)
+    async with line_of(settings, topics=False) as line:
+        yield line
+
+
+async def test_a_store_that_fails_is_tried_until_it_is_back(line: Line, tmp_path: Path) -> None:
+    line.start()
+    media = tmp_path / "media"
+    shutil.rmtree(media)
+    # neither a folder nor something that a folder can be made of
+    media.write_bytes(b"")
+    record_id = await line.ask()
+    await line.reaches(record_id, "storing")
+
+    async def tried_again() -> bool:
+        return len(line.pictures.asked) > 3
+
+    await line.until(tried_again)
+    # its slot is long free: others go on
+    assert await line.steps.used() == 0
+    media.unlink()
+    row = await line.ended(record_id)
+    assert (row.retry_count, row.attempt, len(line.provider.submits)) == (0, 1, 1)
+    assert (media / row.image_key).read_bytes() == PNG
+
+
+async def test_a_picture_that_cannot_be_had_is_asked_for_at_its_second_and_its_newest_address(line: Line) -> None:
+    line.start()
+    line.pictures.answers.extend([404, 500, 404, 404])
+    line.provider.scripted(
+        success("j1", proxy_links=["https://proxy.test/j1.png"]),
+        fetches=(
+            error("Service temporarily unavailable", 503),
+            success("j1", output=["https://pictures.test/new.png"]),
+        ),
+    )
+    record_id = await line.ask()
+    row = await line.ended(record_id)
+    first, second = "https://pictures.test/j1.png", "https://proxy.test/j1.png"
+    assert line.pictures.asked == [first, second, first, second, "https://pictures.test/new.png"]
+    assert (row.retry_count, len(line.provider.submits)) == (0, 1)
+
+
+async def test_only_when_no_source_has_a_picture_another_is_made(line: Line) -> None:
+    line.start()
+    line.pictures.answers.extend([b"<html>gone</html>", b"<html>gone</html>"])
+    line.provider.scripted(
+        processing("j1"),
+        fetches=(success("j1"), success("j1", output=["https://pictures.test/fresh.png"]), success("j1")),
+    )
+    record_id = await line.ask()
+    row = await line.ended(record_id)
+    assert [url.rpartition("/")[2] for url in line.pictures.asked] == ["j1.png", "fresh.png", "job-2.png"]
+    assert (row.retry_count, len(line.provider.submits)) == (1, 2)
+    (first, _) = await line.steps.attempts(record_id)
+    assert (first.outcome, first.error_class, first.error_code) == ("failed", "unexpected", "not_a_picture")
+
+
+async def test_a_picture_that_cannot_be_stored_in_time_ends_with_its_deadline(line: Line) -> None:
+    line.start(run_deadline=0.5, submit_timeout=0.3)
+    line.pictures.answers.extend([404] * 500)
+    line.provider.fetch_answers.extend([success("job-1")] * 500)
+    record_id = await line.ask()
+    row = await line.ended(record_id, "failed")
+    assert (row.error_class, row.error_code) == ("deadline", "storing_failed")
+    assert len(line.provider.submits) == 1
+    assert await line.steps.used() == 0
+
+
+async def test_a_slow_store_does_not_keep_the_slots(line: Line) -> None:
+    """More pictures are being stored than there are slots."""
+    line.start(provider_slots=1)
+    line.pictures.answers.extend([404] * 4)
+    records = [await line.ask() for _ in range(3)]
+    for record_id in records:
+        await line.ended(record_id)
+    assert (len(line.provider.submits), line.provider.most_open) == (3, 1)
