@@ -4,10 +4,11 @@ Events of ours come through structlog (`structlog.get_logger().info("accepted", 
 through the standard library; both are rendered alike and both are redacted, tracebacks included.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -19,11 +20,30 @@ from telemetry.settings import TelemetrySettings
 _CHATTY = ("httpx", "httpcore", "uvicorn", "aiokafka", "faststream", "asyncio", "alembic", "websockets", "botocore")
 
 
+class _Lossy:
+    """A stream whose reader may go away or whose disk may be full: then lines are lost, and nothing else.
+
+    Without it the line that says that a process stops would keep it from stopping.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def configure(
     settings: TelemetrySettings, *, service: str, secrets: Sequence[str | None] = (), stream: TextIO | None = None
 ) -> None:
     """Once per process, in `__main__`. `service` is put on each event; `secrets` are values never to be shown."""
     stream = stream or sys.stdout
+    lossy = cast(TextIO, _Lossy(stream))
     remember(*secrets)
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     console = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
@@ -50,10 +70,10 @@ def configure(
     structlog.configure(
         processors=[*shared, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=lossy),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(lossy)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -18,9 +19,13 @@ from telemetry import metrics
 from telemetry.redaction import redact
 from web import problems
 
+log = structlog.get_logger()
+
 _PATIENCE = 2.0
 """Seconds a dependency gets to answer."""
 _LONGEST_DETAIL = 200
+_WORTH_A_LINE = 5.0
+"""Seconds that a dependency is away before the log says so: at a start each of them is, for a moment."""
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -53,6 +58,7 @@ class _Dependency:
         self.since = datetime.now(UTC)
         self.detail: str | None = None
         self._check = check
+        self._told = False
 
     async def look(self, patience: float) -> None:
         detail: str | None = None
@@ -67,6 +73,13 @@ class _Dependency:
         if up is not self.up:
             self.up, self.since = up, datetime.now(UTC)
         self.detail = detail
+        away = (datetime.now(UTC) - self.since).total_seconds()
+        if up is self._told and (up or away >= _WORTH_A_LINE):
+            self._told = not up
+            if up:
+                log.info("dependency_back", dependency=self.name)
+            else:
+                log.warning("dependency_away", dependency=self.name, detail=detail, seconds=round(away))
         metrics.gauge("dependency_up", float(up), name=self.name)
 
     def shown(self) -> dict[str, object]:

@@ -73,3 +73,19 @@ def test_the_console_form_is_for_people(stream: io.StringIO) -> None:
     assert "abc" not in written
     assert not written.startswith("{")
     assert "topic=t" in written
+
+
+def test_a_reader_that_went_away_costs_lines_and_nothing_else(
+    stream: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    logs.configure(TelemetrySettings(), service="notifier", stream=Gone())
+    structlog.get_logger().info("stopping")
+    logging.getLogger("some.library").warning("interrupted")
+    assert capsys.readouterr().err == ""
