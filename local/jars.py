@@ -3,6 +3,7 @@
 `python -m local.jars` fetches what is missing; `make setup` calls it, and nothing afterwards needs the network.
 """
 
+import argparse
 import hashlib
 import importlib.util
 import os
@@ -118,6 +119,12 @@ def _stamp() -> Path:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        prog="python -m local.jars",
+        description="Fetch the jars of Apache Kafka from Maven Central into .cache/kafka, where they "
+        "are not there yet, and check each against its committed SHA-256 sum.",
+        epilog="Exit status: 0 when every jar is there and as expected, 1 when not.",
+    ).parse_args()
     try:
         fetch()
     except WrongSum as error:

@@ -58,7 +58,10 @@ class Media:
         except (BaseError, OSError, ValueError) as error:
             # the first line alone: the rest is obstore's debug text, which may show the store's configuration
             reason = str(error).partition("\n")[0]
-            raise ValueError(f"SCENEWIRE_MEDIA_URL names no store that can be used: {reason}") from None
+            raise ValueError(
+                f"SCENEWIRE_MEDIA_URL names no store that can be used ({reason}): give file:///an/absolute/folder, "
+                "s3://bucket/prefix, gs://... or az://..."
+            ) from None
         self._folder = Path(str(store.prefix)) if isinstance(store, LocalStore) else None
         self._store = store
 

@@ -7,6 +7,7 @@ may be somebody's decision.
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -44,12 +45,19 @@ class Finding:
         return f"{self.topic}: {self.text}"
 
 
-async def provision(settings: KafkaSettings, *, check: bool = False, topics: Sequence[Topic] = TOPICS) -> list[Finding]:
+async def provision(
+    settings: KafkaSettings,
+    *,
+    check: bool = False,
+    topics: Sequence[Topic] = TOPICS,
+    waiting: Callable[[], object] = lambda: None,
+) -> list[Finding]:
     """Make `topics` what they should be; with `check` only look. One finding a topic, in the order given.
 
-    Raises `KafkaAway` when Kafka does not answer within `kafka_connect_timeout` seconds.
+    Calls `waiting` once where Kafka is not there yet. Raises `KafkaAway` when it does not answer within
+    `kafka_connect_timeout` seconds.
     """
-    async with _admin(settings) as admin:
+    async with _admin(settings, waiting) as admin:
         try:
             async with asyncio.timeout(settings.kafka_connect_timeout):
                 return await _provision(admin, settings, topics, check=check)
@@ -106,8 +114,9 @@ def _expected(topic: Topic) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _admin(settings: KafkaSettings) -> AsyncIterator[Any]:
+async def _admin(settings: KafkaSettings, waiting: Callable[[], object]) -> AsyncIterator[Any]:
     admin = None
+    told = False
     try:
         async with asyncio.timeout(settings.kafka_connect_timeout):
             while True:
@@ -119,6 +128,9 @@ async def _admin(settings: KafkaSettings) -> AsyncIterator[Any]:
                     break
                 except (KafkaError, OSError):
                     await admin.close()
+                    if not told:
+                        told = True
+                        waiting()
                     await asyncio.sleep(_LOOK_AGAIN_SECONDS)
     except TimeoutError as error:
         raise KafkaAway(_away(settings, error)) from error
@@ -207,8 +219,12 @@ def main(argv: Sequence[str] | None = None, *, say: Callable[[str], object] = pr
     parser.add_argument("--check", action="store_true", help="look only, change nothing")
     arguments = parser.parse_args(argv)
     settings = load(KafkaSettings)
+
+    def waiting() -> None:
+        say(f"Waiting for Kafka at {settings.kafka_servers} (up to {settings.kafka_connect_timeout:g} s) ...")
+
     try:
-        findings = asyncio.run(provision(settings, check=arguments.check))
+        findings = asyncio.run(provision(settings, check=arguments.check, waiting=waiting))
     except KafkaAway as error:
         say(str(error))
         return 2
@@ -218,4 +234,6 @@ def main(argv: Sequence[str] | None = None, *, say: Callable[[str], object] = pr
 
 
 if __name__ == "__main__":
+    # the client complains at every try; we say once that we wait, and once that it was in vain
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     sys.exit(main())

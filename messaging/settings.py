@@ -1,9 +1,13 @@
 """How to reach Kafka."""
 
+import re
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# a host's name or IPv4 address, or an IPv6 address in brackets
+_SERVER = re.compile(r"([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}")
 
 
 class KafkaSettings(BaseSettings):
@@ -53,3 +57,10 @@ class KafkaSettings(BaseSettings):
         gt=0,
         description="seconds without an event, though the topic holds newer ones, until a reader is made anew",
     )
+
+    @field_validator("kafka_servers")
+    @classmethod
+    def _hosts_and_ports(cls, servers: str) -> str:
+        if not all(_SERVER.fullmatch(one.strip()) for one in servers.split(",")):
+            raise ValueError("must be host:port[,host:port], such as kafka-1.example:9092,kafka-2.example:9092")
+        return servers

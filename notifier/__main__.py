@@ -21,7 +21,10 @@ def main() -> int:
 
     async def push(stop: asyncio.Event) -> None:
         bound = serving.bind(arguments.host, arguments.port)
-        notifier = build(settings)
+        try:
+            notifier = build(settings)
+        except ValueError as error:
+            raise serving.StartFailed(str(error)) from None
         drained = asyncio.Event()
 
         async def drain() -> None:

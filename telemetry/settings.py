@@ -41,7 +41,6 @@ def load(settings: type[Settings]) -> Settings:
             name = str(fault["loc"][0])
             # an alias is reported as it is; a plain field lacks its prefix
             variable = (prefix + name).upper() if name in settings.model_fields else name
-            if fault["type"] == "missing":
-                message = "is required: set it in the environment"
-            sys.stderr.write(f"{variable}: {message}\n")
+            words = " is required: set it in the environment" if fault["type"] == "missing" else f": {message}"
+            sys.stderr.write(f"{variable}{words}\n")
         raise SystemExit(2) from None

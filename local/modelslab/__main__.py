@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from typing import Any, get_args
 
 import uvicorn
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from local.modelslab.app import build
 from local.modelslab.provider import CUT
 from local.modelslab.settings import ProfileName, SimulatorSettings
+
+_METAVARS = {"public_url": "URL", "journal": "FILE"}
 
 
 class CuttingProtocol(HttpToolsProtocol):
@@ -44,6 +46,12 @@ class Server(uvicorn.Server):
         yield
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError("must be a number from 0 to 65535")
+    return int(text)
+
+
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     fields = SimulatorSettings.model_fields
     parser = argparse.ArgumentParser(
@@ -51,7 +59,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
         description="A simulator of ModelsLab's image API. Every option can also come as SCENEWIRE_SIMULATOR_<NAME>.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8703, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=8703, help="port to listen on (default: %(default)s)")
     kinds: dict[str, Any] = {"slots": int, "seed": int, "prerender": int, "picture_cache_mb": int, "retry_after": float}
     for name, field in fields.items():
         choices = get_args(ProfileName) if name == "profile" else None
@@ -60,6 +68,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
             f"--{name.replace('_', '-')}",
             type=kinds.get(name, str),
             choices=choices,
+            metavar=None if choices else "N" if name in kinds else _METAVARS.get(name),
             default=None,
             help=f"{field.description}{shown}",
         )
@@ -71,7 +80,12 @@ def main() -> None:
     host, port = given.pop("host"), given.pop("port")
     if "key" in given:
         given["key"] = SecretStr(given["key"])
-    settings = SimulatorSettings(**given)
+    try:
+        settings = SimulatorSettings(**given)
+    except ValidationError as refused:
+        for fault in refused.errors(include_input=False, include_url=False, include_context=False):
+            sys.stderr.write(f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}\n")
+        sys.exit(2)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses, and a webhook's address holds a token
     try:
@@ -95,6 +109,9 @@ def main() -> None:
         f"ModelsLab simulator on http://{host}:{port}, profile {settings.profile}, {settings.slots} slots", flush=True
     )
     Server(config).run(sockets=[listener])
+    # a picture that is being drawn is nobody's any more, and the interpreter would wait for its thread
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,9 @@ def test_command_line(settings: KafkaSettings, unused_port: int, monkeypatch: py
     monkeypatch.setenv("SCENEWIRE_KAFKA_SERVERS", f"127.0.0.1:{unused_port}")
     monkeypatch.setenv("SCENEWIRE_KAFKA_CONNECT_TIMEOUT", "0.5")
     assert main([], say=lines.append) == 2
+    waiting, away = lines[-2:]
+    assert waiting.startswith("Waiting for Kafka at")
+    assert "did not answer within 0.5 s" in away
 
 
 @pytest.fixture

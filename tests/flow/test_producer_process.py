@@ -95,9 +95,18 @@ async def test_missing_settings_are_named_one_per_line() -> None:
         out, err = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 2
     lines = err.decode().splitlines()
-    assert "SCENEWIRE_DATABASE_URL: is required: set it in the environment" in lines
+    assert "SCENEWIRE_DATABASE_URL is required: set it in the environment" in lines
     assert any(line.startswith("SCENEWIRE_API_URL: must be an absolute") for line in lines)
     assert b"Traceback" not in out + err
+
+
+async def test_a_database_that_is_not_postgres_is_refused_without_showing_its_address() -> None:
+    async with _producer("mysql://me:secret@127.0.0.1/x") as process:
+        out, err = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 2
+    assert err.decode().startswith("SCENEWIRE_DATABASE_URL: must be a libpq URI, such as postgresql://")
+    assert err.count(b"\n") == 1
+    assert b"secret" not in out + err
 
 
 async def test_it_leaves_in_time_while_postgres_accepts_and_never_answers() -> None:

@@ -22,6 +22,17 @@ def test_the_namespace_stands_before_topics_and_groups_and_nowhere_else(topic: s
     assert len(topic) + 100 <= 249
 
 
+@pytest.mark.parametrize("servers", ["", "kafka", "kafka:", "http://kafka:9092", "a:1,", "a:1;b:2"])
+def test_servers_without_host_and_port_are_refused(servers: str) -> None:
+    with pytest.raises(ValueError, match=r"must be host:port\[,host:port\]"):
+        KafkaSettings(kafka_servers=servers)
+
+
+def test_servers_may_be_several_and_of_any_kind_of_address() -> None:
+    servers = "kafka-1.example:9092, 10.0.0.7:9092,[::1]:9092"
+    assert KafkaSettings(kafka_servers=servers).kafka_servers == servers
+
+
 def test_a_delivery_takes_any_bytes() -> None:
     record = SimpleNamespace(
         topic="stage.t",
