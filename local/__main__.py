@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import functools
+import gc
 import os
 import shlex
 import signal
@@ -53,6 +54,8 @@ def main() -> int:
     finally:
         readyfile.remove(ready_file)
         state.close()
+        # the interpreter would look for garbage in all that was ever imported, with the ten seconds nearly over
+        gc.freeze()
 
 
 async def _run(assembly: Assembly, state: State, ready_file: Path, console: Console, echo: str) -> int:
@@ -107,8 +110,10 @@ def _tell(assembly: Assembly, state: State, ready_file: Path, console: Console, 
     console.text(f"  Logs       {_shown(state.logs)}")
     console.text(f"  For scripts: {_shown(ready_file)}")
     console.text()
-    console.heading("Request a picture (or all seven of a chapter: make demo)")
-    console.text(f"curl -sS -X POST {address} \\")
+    usual = ready_file.resolve() == _DEFAULT_STATE / "ready.json"
+    arguments = "" if usual else f' ARGS="--ready-file {_shown(ready_file)}"'
+    console.heading(f"Request a picture (or all seven of a chapter: make demo{arguments})")
+    console.text(f"curl -sS -w '\\n' -X POST {address} \\")
     console.text(f"  -H 'Authorization: Bearer {assembly.token}' \\")
     console.text("  -H 'Content-Type: application/json' \\")
     console.text(f"  -d {shlex.quote(body)}")

@@ -23,7 +23,11 @@ _WORDS = {
     Stage.PROVIDER_PAUSED: "the provider is paused",
     Stage.DONE: "done",
 }
-_BAR = 14  # columns
+# columns of the terminal
+_TITLE_LEAST, _TITLE_MOST = 12, 40
+_STAGE = max(map(len, _WORDS.values()))
+_BAR = 14
+_REST = 19  # mark, time, tries and the gaps
 
 
 @dataclass(slots=True)
@@ -90,8 +94,10 @@ class Board:
     def render(self) -> Group:
         table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
         table.add_column("", width=1)
-        table.add_column("scene", no_wrap=True, overflow="ellipsis", max_width=34)
-        table.add_column("stage", no_wrap=True, min_width=24)
+        # titles give way: a terminal of 80 columns has room for the rest
+        titles = max(_TITLE_LEAST, min(_TITLE_MOST, self._console.width - _STAGE - _BAR - _REST))
+        table.add_column("scene", no_wrap=True, overflow="ellipsis", width=titles)
+        table.add_column("stage", no_wrap=True, min_width=_STAGE)
         table.add_column("progress", min_width=_BAR)
         table.add_column("time", justify="right", no_wrap=True, min_width=7)
         table.add_column("tries", justify="right", min_width=5)
