@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ _SHOWN_BEFORE = ("time", "timestamp", "level", "event", "logger", "service")
 _SAID_AGAIN_AFTER = 30.0  # seconds; an outage makes a client repeat one sentence many times a second
 # the Kafka client complains at every group's first start; what matters of an outage our processes say themselves
 _CLIENT = "aiokafka"
+# what Postgres writes before each line differs in every one, though they say the same: time, process, application
+_POSTGRES_PREFIX = re.compile(r"\d{4}-\d\d-\d\d [\d:.]+ \w+ \[\d+\] \S* ")
 # the JVM warns at every start, and Postgres writes ERROR for each statement a client got wrong
 _PLAIN_TROUBLE = (" ERROR ", " FATAL", "FATAL:", "PANIC:", "Exception", "OutOfMemory", "Traceback", "Error: ")
 
@@ -95,7 +98,8 @@ class Follower:
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
-            return ("error" if any(mark in line for mark in _PLAIN_TROUBLE) else None), line
+            severity = "error" if any(mark in line for mark in _PLAIN_TROUBLE) else None
+            return severity, _POSTGRES_PREFIX.sub("", line, count=1)
         level = str(entry.get("level", "info"))
         if str(entry.get("logger", "")).startswith(_CLIENT):
             level = "info"

@@ -24,8 +24,8 @@ log = structlog.get_logger()
 _PATIENCE = 2.0
 """Seconds a dependency gets to answer."""
 _LONGEST_DETAIL = 200
-_WORTH_A_LINE = 5.0
-"""Seconds that a dependency is away before the log says so: at a start each of them is, for a moment."""
+_WORTH_A_LINE = 15.0
+"""Seconds that a dependency is away before the log says so: at a start each is, and joining a group takes a while."""
 _NO_STORE = {"Cache-Control": "no-store"}
 
 

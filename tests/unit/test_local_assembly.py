@@ -199,3 +199,14 @@ def test_only_what_deserves_attention_is_echoed(tmp_path: Path) -> None:
         file.write("ne\n")
     follower.follow(console, "all")
     assert console.lines[-1].endswith("half a line")
+
+
+def test_what_postgres_tells_each_of_its_clients_is_echoed_once(tmp_path: Path) -> None:
+    log, console = tmp_path / "postgres.log", Lines()
+    log.write_text(
+        "2026-11-23 15:42:48.860 UTC [14195] scenewire-relay FATAL:  terminating connection\n"
+        "2026-11-23 15:42:48.872 UTC [14192] [unknown] FATAL:  terminating connection\n"
+        "2026-11-23 15:42:48.875 UTC [14049]  LOG:  shutting down\n"
+    )
+    Follower("postgres", log).follow(console, "warnings")
+    assert [line.split(maxsplit=2)[2] for line in console.lines] == ["FATAL:  terminating connection"]
