@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 
 import httpx
 import structlog
@@ -140,14 +141,15 @@ class Consumer:
             group.create_task(self._measure(), name="measure")
 
     async def _drain(self, working: asyncio.Task[None]) -> None:
-        settings = self._settings
+        # the grace counts from the signal: on a busy machine the way to it takes seconds of its own
+        until = time.monotonic() + self._settings.drain
         self.health.stopping()
         self._stop.set()
         await self._subscriptions.stop(2.0)
         # taking ends before what was taken is handed back
         await asyncio.wait({working}, timeout=2.0)
         working.cancel()
-        unanswered = await self._dispatch.drain(settings.drain)
+        unanswered = await self._dispatch.drain(max(0.0, until - time.monotonic()))
         if unanswered:
             log.warning("stopped_with_open_submits", uncertain=unanswered)
         await self._worker.stop(3.0)

@@ -156,12 +156,12 @@ def assemble(options: Options, state: State, environ: Mapping[str, str]) -> Asse
             PythonStep("provision", state.log("provision"), module="messaging.provision", environment=env),
         ],
         processes=[producer, relay, *consumers, *notifiers],
-        # 8.8 s at most, mostly three: what a stage leaves of its time goes to the next, and nobody is ended earlier
+        # 8.4 s at most, mostly three: what a stage leaves of its time goes to the next, and nobody is ended earlier
         farewells=[
-            Farewell([producer], 1.3),
-            Farewell(consumers, 4.1),
-            Farewell([relay], 0.7),
-            Farewell(notifiers, 0.7),
+            Farewell([producer], 1.2),
+            Farewell(consumers, 4.0),
+            Farewell([relay], 0.6),
+            Farewell(notifiers, 0.6),
             Farewell(simulator, 0.3),
             Farewell(kafka, 1.0),
             Farewell(postgres, 0.7),
