@@ -156,7 +156,7 @@ def assemble(options: Options, state: State, environ: Mapping[str, str]) -> Asse
             PythonStep("provision", state.log("provision"), module="messaging.provision", environment=env),
         ],
         processes=[producer, relay, *consumers, *notifiers],
-        # 8.4 s at most, mostly three: what a stage leaves of its time goes to the next, and nobody is ended earlier
+        # 8.4 s at most, mostly two: what a stage leaves of its time goes to the next, and nobody is ended earlier
         farewells=[
             Farewell([producer], 1.2),
             Farewell(consumers, 4.0),
