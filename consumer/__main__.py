@@ -15,7 +15,7 @@ def main() -> int:
         "consumer", "Calls the provider for what was requested, stores the pictures; serves its health.", port=8720
     ).parse_args()
     settings = load(ConsumerSettings)
-    logs.configure(settings, service="consumer", secrets=settings.secrets())
+    logs.configure(settings, service="consumer")
     traces.configure("consumer")
 
     async def work_and_serve(stop: asyncio.Event) -> None:

@@ -1,7 +1,6 @@
 """What a consumer reads from the environment."""
 
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
@@ -89,9 +88,3 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
     @classmethod
     def _listed(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
-
-    def secrets(self) -> list[str]:
-        """What must never be logged."""
-        password = urlsplit(self.database_url).password
-        own = [self.modelslab_api_key.get_secret_value(), self.kafka_password.get_secret_value(), password or ""]
-        return [secret for secret in [*own, *super().secrets()] if secret]

@@ -16,7 +16,7 @@ def main() -> int:
         "notifier", "Pushes statuses over WebSockets and polls, and serves the pictures and the studio.", port=8701
     ).parse_args()
     settings = load(Settings)
-    logs.configure(settings, service="notifier", secrets=settings.secrets_to_hide())
+    logs.configure(settings, service="notifier")
     traces.configure("notifier")
 
     async def push(stop: asyncio.Event) -> None:

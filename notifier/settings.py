@@ -50,8 +50,3 @@ class Settings(PushSettings, DatabaseSettings, KafkaSettings, MediaSettings, Web
     model_config = SettingsConfigDict(
         env_prefix="SCENEWIRE_", extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
     )
-
-    def secrets_to_hide(self) -> list[str]:
-        """The values that must never be shown in a log."""
-        token = self.studio_token
-        return [*self.secrets(), *([token.get_secret_value()] if token is not None else [])]

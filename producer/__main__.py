@@ -15,7 +15,7 @@ def main() -> int:
         "producer", "Accepts scene requests over HTTP and puts them on record.", port=8700
     ).parse_args()
     settings = load(ProducerSettings)
-    logs.configure(settings, service="producer", secrets=settings.secrets())
+    logs.configure(settings, service="producer")
     traces.configure("producer")
 
     async def accept(stop: asyncio.Event) -> None:

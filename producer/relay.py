@@ -230,7 +230,7 @@ def main() -> int:
         "producer.relay", "Sends what is in the outbox to Kafka; serves its health.", port=8710
     ).parse_args()
     settings = load(RelaySettings)
-    logs.configure(settings, service="relay", secrets=settings.secrets())
+    logs.configure(settings, service="relay")
     traces.configure("relay")
 
     async def relay_and_serve(stop: asyncio.Event) -> None:

@@ -1,7 +1,5 @@
 """What the relay reads from the environment."""
 
-from urllib.parse import urlsplit
-
 from pydantic import Field
 
 from messaging.settings import KafkaSettings
@@ -23,11 +21,3 @@ class RelaySettings(DatabaseSettings, KafkaSettings, TelemetrySettings):
     relay_stop_within: float = Field(
         default=8.0, gt=0, description="seconds after which a stopping relay leaves, whatever still hangs"
     )
-
-    def secrets(self) -> list[str]:
-        """What must never be logged."""
-        return [
-            secret
-            for secret in (urlsplit(self.database_url).password, self.kafka_password.get_secret_value())
-            if secret
-        ]

@@ -7,14 +7,14 @@ through the standard library; both are rendered alike and both are redacted, tra
 import contextlib
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import Processor
 
 from telemetry.redaction import redact_value, remember
-from telemetry.settings import TelemetrySettings
+from telemetry.settings import TelemetrySettings, secrets_of
 
 # at INFO these write a line per request, heartbeat or start-up step, or name full URLs
 _CHATTY = ("httpx", "httpcore", "uvicorn", "aiokafka", "faststream", "asyncio", "alembic", "websockets", "botocore")
@@ -38,13 +38,11 @@ class _Lossy:
             self._stream.flush()
 
 
-def configure(
-    settings: TelemetrySettings, *, service: str, secrets: Sequence[str | None] = (), stream: TextIO | None = None
-) -> None:
-    """Once per process, in `__main__`. `service` is put on each event; `secrets` are values never to be shown."""
+def configure(settings: TelemetrySettings, *, service: str, stream: TextIO | None = None) -> None:
+    """Once per process, in `__main__`. `service` is put on each event; the secrets among `settings` are never shown."""
     stream = stream or sys.stdout
     lossy = cast(TextIO, _Lossy(stream))
-    remember(*secrets)
+    remember(*secrets_of(settings))
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     console = settings.log_format == "console" or (settings.log_format == "auto" and stream.isatty())
 

@@ -2,8 +2,9 @@
 
 import sys
 from typing import Literal, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,6 +19,21 @@ class TelemetrySettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="`json` is one line per event; `auto` is `console` on a terminal and else `json`"
     )
+
+
+def secrets_of(settings: BaseSettings) -> list[str]:
+    """What must never be shown: every SecretStr, whole and by its parts where it is a list, and passwords in URLs."""
+    found: list[str] = []
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            secret = value.get_secret_value()
+            found += [secret, *(part.strip() for part in secret.split(","))]
+        elif isinstance(value, str) and "://" in value:
+            parts = urlsplit(value)
+            # as it stands there, and as it is meant
+            found += [parts.password or "", unquote(parts.password or ""), *parse_qs(parts.query).get("password", [])]
+    return sorted({secret for secret in found if secret})
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)

@@ -80,14 +80,6 @@ class WebSettings(BaseSettings):
         """Whether a request or socket with this `Origin` header is welcome; none sent is."""
         return origin is None or "*" in self.origins or origin in self.origins
 
-    def secrets(self) -> list[str]:
-        """The values that must never be shown, for `telemetry.logs.configure`."""
-        assert self.jwt_secret is not None
-        own = [self.jwt_secret.get_secret_value()]
-        if self.signing_secret is not None:
-            own += [secret.decode() for secret in self.signing_secrets]
-        return own
-
 
 def origin_of(url: str) -> str:
     """`scheme://host[:port]` in the form of an `Origin` header. Raises ValueError for anything not http or https."""

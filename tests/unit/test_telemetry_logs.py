@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import structlog
+from pydantic import SecretStr
 
 from telemetry import logs
-from telemetry.settings import TelemetrySettings
+from telemetry.settings import TelemetrySettings, secrets_of
 
 
 @pytest.fixture
@@ -40,16 +41,29 @@ def test_an_event_is_one_line_of_json_with_service_level_and_time(stream: io.Str
     assert line["time"].endswith("Z")
 
 
+class _Settings(TelemetrySettings):
+    words: SecretStr = SecretStr("first-word, second-word")
+    unset: SecretStr | None = None
+    address: str = "postgresql://me:p%40ssword@db.test/x?password=another-one"
+
+
+def test_every_secret_of_the_settings_is_known() -> None:
+    assert secrets_of(_Settings()) == sorted(
+        ["first-word, second-word", "first-word", "second-word", "p%40ssword", "p@ssword", "another-one"]
+    )
+    assert secrets_of(TelemetrySettings()) == []
+
+
 def test_secrets_are_redacted_in_fields_messages_and_tracebacks(stream: io.StringIO) -> None:
-    logs.configure(TelemetrySettings(), service="consumer", secrets=["hex-of-the-jwt-secret"], stream=stream)
+    logs.configure(_Settings(), service="consumer", stream=stream)
     structlog.get_logger().warning("asked", authorization="Bearer abc", payload={"key": "sk-1", "prompt": "hare"})
     try:
-        raise RuntimeError('provider said {"key": "sk-live-2"} for hex-of-the-jwt-secret')
+        raise RuntimeError('provider said {"key": "sk-live-2"} for first-word at second-word, p@ssword')
     except RuntimeError:
         structlog.get_logger().exception("failed")
         logging.getLogger("some.library").error("went wrong with token=%s", "sk-live-3", exc_info=True)
     written = stream.getvalue()
-    for secret in ("Bearer abc", "sk-1", "sk-live-2", "sk-live-3", "hex-of-the-jwt-secret"):
+    for secret in ("Bearer abc", "sk-1", "sk-live-2", "sk-live-3", "first-word", "second-word", "p@ssword"):
         assert secret not in written
     asked, failed, library = _lines(stream)
     assert asked["payload"]["prompt"] == "hare"
