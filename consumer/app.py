@@ -16,6 +16,7 @@ from consumer.handlers import Handlers
 from consumer.lines import Lines
 from consumer.models import Catalogue
 from consumer.modelslab import ModelsLab
+from consumer.patience import rest
 from consumer.settings import ConsumerSettings
 from consumer.settlement import Settlement
 from consumer.storing import Storing
@@ -184,9 +185,7 @@ class Consumer:
                 pass
             except Exception:
                 log.exception("measuring_failed")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.measure):
-                    await self._stop.wait()
+            await rest(self._stop, self._settings.measure)
 
 
 def _show(line: Measures) -> None:

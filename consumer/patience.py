@@ -29,9 +29,14 @@ async def patiently(write: Callable[[], Awaitable[T]], *, stop: asyncio.Event | 
             return await write()
         except Unavailable as error:
             log.warning("write_waits_for_postgres", error=str(error))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await stop.wait()
+        await rest(stop, pause)
         if stop.is_set():
             raise Stopped
         pause = min(pause * 2, _BACKOFF_LONGEST)
+
+
+async def rest(stop: asyncio.Event, seconds: float) -> None:
+    """Until `stop` is set, `seconds` at most."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()

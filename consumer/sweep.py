@@ -4,13 +4,13 @@ Every consumer sweeps; each step locks what it changes, so several at once are h
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 
 import structlog
 
 from consumer.dispatch import Dispatch
+from consumer.patience import rest
 from consumer.settings import ConsumerSettings
 from consumer.settlement import Settlement
 from consumer.worker import Worker
@@ -59,9 +59,7 @@ class Sweep:
             except Exception:
                 metrics.count("sweeps", outcome="failed")
                 log.exception("sweep_failed")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.sweep):
-                    await stop.wait()
+            await rest(stop, self._settings.sweep)
 
     async def once(self) -> None:
         """One sweep. Raises `Unavailable`."""

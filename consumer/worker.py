@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
+from consumer.patience import rest
 from storage import answers, workers
 from storage.answers import Answer
 from storage.database import Database, Unavailable
@@ -109,7 +110,7 @@ class Worker:
                 except Exception:
                     self._connected_at = None
                     log.exception("worker_beat_failed")
-                await _wait(stop, max(0.0, pause - (time.monotonic() - began)))
+                await rest(stop, max(0.0, pause - (time.monotonic() - began)))
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(2):
                     await workers.leave(database, self.id)
@@ -141,9 +142,3 @@ class Worker:
         assert self._loops is not None
         with contextlib.suppress(RuntimeError):  # the main loop has ended
             self._loops[0].call_soon_threadsafe(call)
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()

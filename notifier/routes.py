@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from uuid import UUID
 
 from pydantic_core import to_json
@@ -14,7 +14,7 @@ from notifier.cursors import Cursors
 from notifier.events import Event
 from notifier.hub import Hub
 from notifier.polls import Polls, Tags, wait_of
-from notifier.scopes import chapter_key, record_key
+from notifier.scopes import Key, chapter_key, record_key
 from notifier.snapshots import Snapshots
 from schemas.words import TERMINAL, Stage, Status
 from storage.reading import Image, Reader, Scene
@@ -70,24 +70,10 @@ class Statuses:
                 raise Refused(404, "not_found", "No image of yours was requested for this scene.")
             return _scene_answer(scene)
 
-        wait = wait_of(request)
-        tags = Tags(request)
-        if wait is None:
-            return (await read()).response(tags)
-        key = chapter_key(caller.user_id, chapter_id)
-        seconds = self._limited(wait, caller)
-
         def of_scene(event: Event) -> bool:
             return event.scene_number == number
 
-        async with self._polls.hold(request, key, seconds, of_scene) as hold:
-            answer = await read()
-            while not answer.is_news(tags):
-                in_time = await hold.change()
-                answer = await read()
-                if not in_time:
-                    break
-        return answer.response(tags, applied=wait)
+        return await self._answered(request, caller, chapter_key(caller.user_id, chapter_id), read, of_scene)
 
     async def record(self, request: Request) -> Response:
         """One image generation."""
@@ -100,19 +86,7 @@ class Statuses:
                 raise Refused(404, "not_found", "There is no such image of yours.")
             return _Answer(image, f"{image.record_id}.{image.version}", image.text)
 
-        wait = wait_of(request)
-        tags = Tags(request)
-        if wait is None:
-            return (await read()).response(tags)
-        key = record_key(caller.user_id, record_id)
-        async with self._polls.hold(request, key, self._limited(wait, caller), _any) as hold:
-            answer = await read()
-            while not answer.is_news(tags):
-                in_time = await hold.change()
-                answer = await read()
-                if not in_time:
-                    break
-        return answer.response(tags, applied=wait)
+        return await self._answered(request, caller, record_key(caller.user_id, record_id), read, _any)
 
     async def chapter(self, request: Request) -> Response:
         """`latest` and `current` of each scene of a chapter, and the cursor from which the rest follows."""
@@ -138,6 +112,27 @@ class Statuses:
         images = ",".join(image.text for image in snapshot.images)
         body = f'{{"images":[{images}],"cursor":"{snapshot.cursor}","resumed":{to_json(resumed).decode()}}}'
         return Response(body, media_type="application/json", headers=headers)
+
+    async def _answered(
+        self,
+        request: Request,
+        caller: Caller,
+        key: Key,
+        read: Callable[[], Awaitable["_Answer"]],
+        concerned: Callable[[Event], bool],
+    ) -> Response:
+        """What `read` gives: at once, or with `Prefer: wait` when an event of `key` has made it news to the client."""
+        wait, tags = wait_of(request), Tags(request)
+        if wait is None:
+            return (await read()).response(tags)
+        async with self._polls.hold(request, key, self._limited(wait, caller), concerned) as hold:
+            answer = await read()
+            while not answer.is_news(tags):
+                in_time = await hold.change()
+                answer = await read()
+                if not in_time:
+                    break
+        return answer.response(tags, applied=wait)
 
     def _limited(self, wait: int, caller: Caller) -> float:
         """A poll ends with its token."""

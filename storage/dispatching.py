@@ -42,6 +42,10 @@ class Draft:
     cost: float | None
     webhook_token: str | None = None
 
+    def columns(self) -> tuple[object, ...]:
+        """Of generation_attempts: model_id, prompt, path, payload as text, cost, webhook_token."""
+        return (self.model_id, self.prompt, self.path, to_json(self.payload).decode(), self.cost, self.webhook_token)
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -201,12 +205,7 @@ class Dispatcher:
                     slot,
                     uuid7(),
                     uuid4(),
-                    draft.model_id,
-                    draft.prompt,
-                    draft.path,
-                    to_json(draft.payload).decode(),
-                    draft.cost,
-                    draft.webhook_token,
+                    *draft.columns(),
                 )
             )
         made = await tx.fetch(

@@ -6,7 +6,6 @@ Each function is fenced by the claim's token and says whether it still held; wit
 from dataclasses import dataclass
 from uuid import UUID
 
-from pydantic_core import to_json
 from uuid_utils.compat import uuid7
 
 from schemas import events, topics
@@ -147,17 +146,7 @@ SELECT {CLAIMED_COLUMNS}, {READ_WOKEN} FROM told_rows g JOIN a ON a.record_id = 
 
 async def next_model(database: Database, claim: Claim, failure: Failure, draft: Draft) -> Claimed | None:
     """Close this attempt uncounted and open the next, with the same worker, claim and slot (S5). None: claim gone."""
-    rows = await database.fetch(
-        _NEXT_MODEL,
-        *_arguments(claim, failure),
-        uuid7(),
-        draft.model_id,
-        draft.prompt,
-        draft.path,
-        to_json(draft.payload).decode(),
-        draft.cost,
-        draft.webhook_token,
-    )
+    rows = await database.fetch(_NEXT_MODEL, *_arguments(claim, failure), uuid7(), *draft.columns())
     return claimed(rows[0]) if rows else None
 
 
