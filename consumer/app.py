@@ -116,26 +116,29 @@ class Consumer:
             wake=self._dispatch.wake,
             wake_in=self._dispatch.wake_in,
         )
-        self._subscriptions = Subscriptions(settings, group=GROUP)
+        self.subscriptions = Subscriptions(settings, group=GROUP)
         for lane in Lane:
-            self._subscriptions.add(topics.requested(lane), handlers.on_requested(lane))
+            self.subscriptions.add(topics.requested(lane), handlers.on_requested(lane))
         for tier in topics.RETRY_TIERS:
-            self._subscriptions.add(topics.retry(tier), handlers.on_retry)
+            self.subscriptions.add(topics.retry(tier), handlers.on_retry)
         self.health.depends_on("postgres", self._database.ping)
         self.health.depends_on("kafka", self._kafka_is_there)
         self.health.depends_on("media", self._media.writable)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set; Postgres or Kafka being away only pauses it."""
+        """Work until `stop` is set; Postgres or Kafka being away only pauses it. Raises what it cannot work with."""
         await self._worker.start()
         working = asyncio.create_task(self._work(), name="work")
-        await stop.wait()
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        # a process that has ceased to work must not look as if it did: it ends, and is started again
+        await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
         await self._drain(working)
 
     async def _work(self) -> None:
         await self._worker.registered()
         await self._make_slots()
-        await self._subscriptions.start()
+        await self.subscriptions.start()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sweep.run(self._stop), name="sweep")
             group.create_task(self._dispatch.run(self._stop), name="dispatch")
@@ -146,7 +149,7 @@ class Consumer:
         until = time.monotonic() + self._settings.drain
         self.health.stopping()
         self._stop.set()
-        await self._subscriptions.stop(2.0)
+        await self.subscriptions.stop(2.0)
         # taking ends before what was taken is handed back
         await asyncio.wait({working}, timeout=2.0)
         working.cancel()
@@ -170,7 +173,7 @@ class Consumer:
                 await asyncio.sleep(self._settings.sweep)
 
     async def _kafka_is_there(self) -> None:
-        for one in await self._subscriptions.progress():
+        for one in await self.subscriptions.progress():
             if not one.connected:
                 raise ConnectionError(f"{one.topic} is not subscribed yet")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from local.postgres import Postgres
 from tests.flow.wire import Wire, wire_to
@@ -242,3 +243,11 @@ async def test_a_consumer_stops_in_time_with_postgres_gone(line: Line, wire: Wir
     line.start()
     await line.ended(record_id)
     assert len(line.provider.submits) == 1
+
+
+async def test_a_consumer_that_cannot_work_ends_instead_of_idling(line: Line) -> None:
+    await line.steps.sql("DROP TABLE provider_slots")
+    running = line.start()
+    async with asyncio.timeout(20):
+        with pytest.raises(DBAPIError):
+            await running.task
