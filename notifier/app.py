@@ -16,7 +16,7 @@ from notifier.connections import Connections
 from notifier.cursors import Cursors
 from notifier.handlers import StatusEvents
 from notifier.hub import Hub
-from notifier.operations import OPERATIONS
+from notifier.operations import DESCRIPTION, OPERATIONS
 from notifier.outlet import Stalls
 from notifier.pictures import Pictures
 from notifier.polls import Polls
@@ -129,6 +129,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Noti
         routes=[*statuses.routes(), *pictures.routes(), *studio.routes(settings)],
         operations=OPERATIONS,
         server_url=settings.push_url,
+        description=DESCRIPTION,
         away=(Unavailable, MediaUnavailable),
         lifespan=lifespan,
     )

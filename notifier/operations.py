@@ -17,6 +17,12 @@ _HEADERS = {
     "Preference-Applied": "`wait=N`, where the answer could be held",
 }
 _NOT_MODIFIED = Answer("nothing new", headers=_HEADERS)
+_PICTURE_HEADERS = {"ETag": "the content's hash", "Cache-Control": "kept for ever: the address names the content"}
+
+DESCRIPTION = (
+    "Each person sees what they asked for. Changes are also pushed, over the WebSocket `/ws` with the subprotocol "
+    "`scenewire.v1+json`: its frames are described in `docs/asyncapi.yaml`. Pictures are requested from the producer."
+)
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
@@ -61,11 +67,15 @@ OPERATIONS: tuple[Operation, ...] = (
         FILE,
         "getPicture",
         "A stored picture, by its signed address",
-        {200: Answer("the bytes as the provider gave them", media_type="image/*"), 304: _NOT_MODIFIED},
+        {
+            200: Answer("the bytes as the provider gave them", media_type="image/*", headers=_PICTURE_HEADERS),
+            304: Answer("as you have it", headers=_PICTURE_HEADERS),
+        },
         description="`name` is a signature and the extension, as in `image_url`: who has the address may see it.",
         parameters=(
             RECORD_ID,
             Parameter("name", "path", "the last part of `image_url`", {"type": "string"}, required=True),
+            _IF_NONE_MATCH,
         ),
         problems=(404, 503),
         bearer=False,

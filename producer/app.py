@@ -7,7 +7,7 @@ from time import time
 from starlette.applications import Starlette
 
 from producer.requests import Requests
-from producer.routes import OPERATIONS, SceneImages
+from producer.routes import DESCRIPTION, OPERATIONS, SceneImages
 from producer.settings import ProducerSettings
 from storage.accepting import Acceptor
 from storage.database import Database, Unavailable
@@ -44,6 +44,7 @@ def build(settings: ProducerSettings, *, clock: Callable[[], float] = time) -> S
         routes=scene_images.routes(),
         operations=OPERATIONS,
         server_url=settings.api_url,
+        description=DESCRIPTION,
         away=(Unavailable,),
         lifespan=lifespan,
     )

@@ -18,6 +18,11 @@ from web.parameters import idempotency_key_of, must_be_json, scene_number_of, uu
 
 PATH = "/chapters/{chapter_id}/images/scenes/{scene_number}"
 
+DESCRIPTION = (
+    "Requests are put on record here and made in the background: their statuses and pictures are the notifier's, at "
+    "`status_url`. Errors are problem details with a stable `code`."
+)
+
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "post",

@@ -25,30 +25,34 @@ def _ratio(value: object) -> object:
     raise ValueError(f"must be one of {names}, by name or by ratio")
 
 
-Trimmed = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_storable)]
-Description = Annotated[Trimmed, Field(min_length=1, max_length=4_000)]
-CustomPrompt = Annotated[Trimmed, Field(max_length=2_000)]
+Description = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4_000), AfterValidator(_storable)
+]
+CustomPrompt = Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000), AfterValidator(_storable)]
+CharacterId = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200), AfterValidator(_storable)]
 AspectRatio = Annotated[
     str,
     BeforeValidator(_ratio, json_schema_input_type=str),
     Field(description="a preset name or its ratio", examples=["widescreen", "16:9"]),
 ]
 SceneNumber = Annotated[int, Field(ge=1, le=SCENE_NUMBER_MAX)]
-ImageUrl = Annotated[Trimmed, Field(min_length=1, max_length=2_000)]
+ImageUrl = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), AfterValidator(_storable)
+]
 
 
 class SceneImageRequest(BaseModel):
-    """Body of `POST /chapters/{chapter_id}/images/scenes/{scene_number}`. Validate from JSON: types are strict."""
+    """Body of `POST /chapters/{chapter_id}/images/scenes/{scene_number}`: types are strict, unknown fields refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    scene_description: Description
+    scene_description: Description = Field(description="what is to be seen")
     style: Style = Style.CINEMATIC
     aspect_ratio: AspectRatio = ASPECT_RATIOS["widescreen"]
-    custom_prompt: CustomPrompt | None = None
-    script_id: UUID | None = None
-    character_ids: list[Annotated[Trimmed, Field(max_length=200)]] | None = Field(default=None, max_length=50)
-    character_image_urls: list[ImageUrl] | None = Field(default=None, max_length=50)
+    custom_prompt: CustomPrompt | None = Field(default=None, description="a wish of one's own, added to the prompt")
+    script_id: UUID | None = Field(default=None, description="the script that the scene is from")
+    character_ids: list[CharacterId] | None = Field(default=None, max_length=50, description="kept with the record")
+    character_image_urls: list[ImageUrl] | None = Field(default=None, max_length=50, description="kept with the record")
 
     def extras(self) -> dict[str, Any]:
         """The fields that are kept in `metadata` and have no column."""
@@ -59,11 +63,11 @@ class ImageGenerationQueuedResponse(BaseModel):
     """202: the request is on record. `task_id` is `record_id` under the old system's name."""
 
     task_id: UUID
-    record_id: UUID
+    record_id: UUID = Field(description="the image generation, in every status and event")
     status: str = "queued"
-    message: str
-    estimated_time_seconds: int
+    message: str = Field(description="a sentence for people")
+    estimated_time_seconds: int = Field(description="until the picture is there, as far as is known")
     scene_number: int
     retry_count: int = 0
-    status_url: str
-    events_url: str
+    status_url: str = Field(description="where the scene's status is polled; absolute")
+    events_url: str = Field(description="where the chapter's changes will be streamed; absolute")

@@ -15,7 +15,7 @@ class ImageStatus(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     record_id: UUID
-    task_id: UUID
+    task_id: UUID = Field(description="`record_id` under the old system's name")
     user_id: UUID | None
     chapter_id: UUID | None
     script_id: UUID | None
@@ -25,15 +25,15 @@ class ImageStatus(BaseModel):
     stage: Stage | None
     progress: int = Field(ge=0, le=100, description="percent; never falls within an attempt")
     version: int = Field(description="rises with every change; 0 for rows of the old system")
-    attempt: int
-    retry_count: int
-    retry_at: datetime | None
+    attempt: int = Field(description="rises with each submit to the provider")
+    retry_count: int = Field(description="retries after counted failures, 3 at most")
+    retry_at: datetime | None = Field(description="when a waiting image generation goes on")
     queue_position: int | None = Field(description="1 is next; computed when read, null in events and frames")
     eta_seconds: int | None = Field(description="computed when read, null in events and frames")
-    image_url: str | None
-    model_id: str | None
+    image_url: str | None = Field(description="the stored picture, absolute, for a plain `<img>`")
+    model_id: str | None = Field(description="the provider's model")
     error_class: ErrorClass | None
-    error_code: str | None
+    error_code: str | None = Field(description="a stable word within the class")
     error_message: str | None = Field(description="a sentence a person can act on")
     created_at: datetime | None
     updated_at: datetime | None
@@ -57,5 +57,5 @@ class ChapterImages(BaseModel):
     """`latest` and `current` of each scene of a chapter (each record once), in order of scene and request."""
 
     images: list[ImageStatus]
-    cursor: str
-    resumed: str | None
+    cursor: str = Field(description="for the next call or a socket's `subscribe`")
+    resumed: str | None = Field(description="`memory`, `log` or `snapshot`: from what the given cursor was answered")

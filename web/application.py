@@ -30,14 +30,18 @@ def application(
     routes: Sequence[BaseRoute],
     operations: Sequence[Operation],
     server_url: str,
+    description: str = "",
     away: Sequence[type[Exception]] = (),
     lifespan: Lifespan[Starlette] | None = None,
 ) -> Starlette:
     """The ASGI application of a process.
 
-    `operations` become `/openapi.json` and `/docs`; exceptions of the types in `away` are answered 503.
+    `operations` become `/openapi.json` and `/docs`, which `description` opens; exceptions of the types in `away` are
+    answered 503.
     """
-    document = openapi.document(title, server_url=server_url, operations=[*operations, *openapi.HEALTH])
+    document = openapi.document(
+        title, server_url=server_url, operations=[*operations, *openapi.HEALTH], description=description
+    )
     every = [*routes, *health.routes(), *openapi.routes(document)]
     templates = {route.endpoint: route.path for route in every if isinstance(route, Route)}
     app = Starlette(

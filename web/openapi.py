@@ -98,7 +98,14 @@ _PROBLEM_MEANINGS = {
 }
 
 
-def document(title: str, *, server_url: str, operations: Sequence[Operation]) -> dict[str, Any]:
+_PROBLEM_HEADERS = {
+    401: {"WWW-Authenticate": "`Bearer`"},
+    405: {"Allow": "the methods that the address knows"},
+    503: {"Retry-After": "seconds"},
+}
+
+
+def document(title: str, *, server_url: str, operations: Sequence[Operation], description: str = "") -> dict[str, Any]:
     """The OpenAPI document."""
     taken: list[tuple[type[BaseModel], Any]] = [(Problem, "serialization")]
     for one in operations:
@@ -111,7 +118,12 @@ def document(title: str, *, server_url: str, operations: Sequence[Operation]) ->
         paths.setdefault(one.path, {})[one.method] = _operation(one, names)
     return {
         "openapi": "3.1.0",
-        "info": {"title": title, "version": VERSION, "license": {"name": "MIT", "identifier": "MIT"}},
+        "info": {
+            "title": title,
+            "version": VERSION,
+            "description": description,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
         "servers": [{"url": server_url}],
         "paths": paths,
         "components": {
@@ -149,17 +161,21 @@ def _operation(one: Operation, names: Mapping[Any, Any]) -> dict[str, Any]:
         elif status not in (204, 304, 307):
             response["content"] = {answer.media_type: {}}
         if answer.headers:
-            response["headers"] = {
-                name: {"description": meaning, "schema": {"type": "string"}} for name, meaning in answer.headers.items()
-            }
+            response["headers"] = _headers(answer.headers)
         responses[str(status)] = response
     for status in one.problems:
-        responses[str(status)] = {
+        response = responses[str(status)] = {
             "description": _PROBLEM_MEANINGS[status],
             "content": {MEDIA_TYPE: {"schema": names[(Problem, "serialization")]}},
         }
+        if status in _PROBLEM_HEADERS:
+            response["headers"] = _headers(_PROBLEM_HEADERS[status])
     described["responses"] = responses
     return described
+
+
+def _headers(meanings: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"description": meaning, "schema": {"type": "string"}} for name, meaning in meanings.items()}
 
 
 def routes(described: Mapping[str, Any]) -> list[Route]:
