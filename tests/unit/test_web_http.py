@@ -239,3 +239,4 @@ def test_the_description_resolves_and_its_schemas_are_valid() -> None:
     post = document["paths"]["/x/{chapter_id}"]["post"]
     assert post["security"] == [{"bearer": []}]
     assert set(post["responses"]) == {"204", "401", "422"}
+    assert set(post["responses"]["401"]["headers"]) == {"WWW-Authenticate"}
