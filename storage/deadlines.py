@@ -8,14 +8,19 @@ from storage.fragments import READ_WOKEN
 from storage.settling import fail_rows
 
 # A claimed record gets the submit timeout on top: its worker ends it itself at the next mark or poll.
+_OVERDUE = """g.lane IS NOT NULL AND g.status IN ('pending', 'in_progress') AND g.deadline_at < now()
+        AND (g.claim_token IS NULL OR g.deadline_at < now() - make_interval(secs => $1))"""
+
+# Found by the deadlines' index and then locked in order of id: in one step the whole table would be read in that order.
 # A sent attempt keeps its slot until it has been followed to its end; an unsent one closes with its record.
 _END_OVERDUE = f"""
 WITH held AS (
     SELECT g.id FROM image_generations g
-    WHERE g.lane IS NOT NULL AND g.status IN ('pending', 'in_progress')
-        AND g.deadline_at < now() - make_interval(secs => CASE WHEN g.claim_token IS NULL THEN 0 ELSE $1::float8 END)
+    WHERE g.id = ANY (ARRAY(
+            SELECT g.id FROM image_generations g WHERE {_OVERDUE} ORDER BY g.deadline_at LIMIT 100))
+        AND {_OVERDUE}
         AND NOT EXISTS (SELECT FROM breakers b WHERE b.opened_at IS NOT NULL AND b.scope = 'provider')
-    ORDER BY g.id LIMIT 100 FOR UPDATE OF g
+    ORDER BY g.id FOR UPDATE OF g
 ), closed AS (
     UPDATE generation_attempts a SET outcome = 'cancelled', counted = false, error_class = '{ErrorClass.DEADLINE}',
         closed_at = now()
