@@ -315,7 +315,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are printed (default 3)")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of each paced measurement (default 10)")
     parser.add_argument("--count", type=int, default=2000, help="generations for the whole line (default 2000)")
-    parser.add_argument("--slots", type=int, default=64, help="provider slots (default 64)")
+    parser.add_argument("--slots", type=int, default=128, help="provider slots (default 128)")
     parser.add_argument("--ports", type=int, default=21700, help="first port (default 21700)")
     parser.add_argument("--only", choices=["accept", "latency", "whole"], help="one of the three measurements")
     arguments = parser.parse_args()

@@ -56,6 +56,8 @@ class SceneImageRequest(BaseModel):
 
     def extras(self) -> dict[str, Any]:
         """The fields that are kept in `metadata` and have no column."""
+        if self.character_ids is None and self.character_image_urls is None:
+            return {}  # nearly always, and a dump costs as much as the rest of reading a request
         return self.model_dump(mode="json", include={"character_ids", "character_image_urls"}, exclude_none=True)
 
 

@@ -215,7 +215,7 @@ def _columns(numbered: Sequence[tuple[int, NewRequest]]) -> tuple[list[Any], ...
             r.body.aspect_ratio,
             r.body.custom_prompt,
             r.body.script_id,
-            to_json(r.body.extras()).decode() if r.body.character_ids or r.body.character_image_urls else "{}",
+            to_json(r.body.extras()).decode(),
             r.tier.value,
             r.tier.lane.value,
             r.idempotency_key,

@@ -18,7 +18,6 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from pydantic import ValidationError
 from sqlalchemy import Connection, NullPool, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -26,6 +25,7 @@ from storage.adoption import TABLE, Adoption, Refused
 from storage.database import sqlstate
 from storage.migrations import VERSION_TABLE
 from storage.settings import DatabaseSettings
+from telemetry.settings import load
 
 _ADVISORY_KEY = 7_210_301_544_002_173
 """Ours alone among the advisory locks of a database; any number would do."""
@@ -276,10 +276,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.lock_timeout <= 0 or arguments.tries < 1:
         parser.error("--lock-timeout must be above 0 and --tries at least 1")
-    try:
-        url = DatabaseSettings().database_url  # type: ignore[call-arg]
-    except ValidationError:
-        parser.error("set SCENEWIRE_DATABASE_URL to the libpq URI of the database")
+    url = load(DatabaseSettings).database_url
 
     def tell(line: str) -> None:
         sys.stdout.write(f"{line}\n")

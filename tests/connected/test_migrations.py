@@ -217,8 +217,8 @@ def test_the_command_line_says_what_it_does(empty_database_url: str) -> None:
     [
         ("postgresql://user:s3cret@127.0.0.1:1/none", "cannot be reached"),
         ("postgresql://user:s3cret@host:p/ort@h:1:2/none", "is no URI"),
-        ("mysql://user:s3cret@127.0.0.1/none", "is no URI"),
-        (None, "set SCENEWIRE_DATABASE_URL"),
+        ("mysql://user:s3cret@127.0.0.1/none", "SCENEWIRE_DATABASE_URL: must be a libpq URI"),
+        (None, "SCENEWIRE_DATABASE_URL is required: set it in the environment"),
     ],
 )
 def test_what_cannot_be_reached_is_one_sentence_without_a_password(url: str | None, says: str) -> None:
