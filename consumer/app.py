@@ -69,7 +69,8 @@ class Consumer:
             transport=picture_transport or Lines(),
             timeout=httpx.Timeout(settings.download_timeout, connect=5.0),
         )
-        drafts = Drafts(catalogue, webhooks=settings.public_url is not None)
+        # without webhooks: nobody serves /hooks yet
+        drafts = Drafts(catalogue)
         dispatcher = Dispatcher(
             self._database,
             drafts.first,

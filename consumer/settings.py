@@ -35,7 +35,7 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
         default=10.0, ge=0, description="seconds in which the provider's webhook may still name an uncertain attempt"
     )
     public_url: str | None = Field(
-        default=None, description="where the provider's webhook reaches the producer; unset: no webhook is asked for"
+        default=None, description="where the provider's webhook will reach the producer; not used yet"
     )
     submit_timeout: float = Field(
         default=120.0, gt=0, description="seconds to wait for the provider's answer to a submit"
