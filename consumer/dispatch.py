@@ -146,10 +146,6 @@ class Dispatch:
                 )
         return len(unanswered)
 
-    @property
-    def running(self) -> int:
-        return len(self._works)
-
     def phases(self) -> dict[str, int]:
         """How many tasks are at what."""
         counts = {phase.value: 0 for phase in Phase}

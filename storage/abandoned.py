@@ -51,8 +51,8 @@ WITH orphans AS (
     LEFT JOIN workers w ON w.id = a.worker_id
     WHERE g.status IN ('completed', 'failed', 'cancelled') AND g.lane IS NOT NULL
         AND {ANSWERED} AND a.output_urls IS NULL
-        AND (w.id IS NULL OR w.alive_until < now() - make_interval(secs => $2))
-    ORDER BY a.record_id LIMIT $3 FOR UPDATE OF a
+        AND (w.id IS NULL OR w.alive_until < now())
+    ORDER BY a.record_id LIMIT $2 FOR UPDATE OF a
 ), a AS (
     UPDATE generation_attempts a SET worker_id = $1, claim_token = gen_random_uuid(), claimed_at = now()
     FROM orphans WHERE a.id = orphans.id RETURNING a.*
@@ -61,9 +61,9 @@ SELECT {CLAIMED_COLUMNS.replace("g.claim_token", "a.claim_token")} FROM a JOIN i
 """
 
 
-async def adopt_orphans(database: Database, worker_id: UUID, *, stale: float = 0.0, limit: int = 20) -> list[Claimed]:
+async def adopt_orphans(database: Database, worker_id: UUID, *, limit: int = 20) -> list[Claimed]:
     """Attempts with an id and without a living worker whose records have ended; the claim is on the attempt alone.
 
     They are followed so that their slots fall free, and so that a picture that was paid for is known (F3, W6).
     """
-    return [claimed(row) for row in await database.fetch(_ORPHANS, worker_id, stale, limit)]
+    return [claimed(row) for row in await database.fetch(_ORPHANS, worker_id, limit)]

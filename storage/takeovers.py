@@ -24,7 +24,7 @@ class Taken:
 
 
 # judged by Postgres' clock alone; the caller makes sure that the silence is not Postgres' own (W3)
-_DEAD = "SELECT id FROM workers WHERE alive_until < now() - make_interval(secs => $1) ORDER BY id"
+_DEAD = "SELECT id FROM workers WHERE alive_until < now() ORDER BY id"
 
 # An attempt that the provider has taken: with it its record is resumed, whatever its number, and an uncertain one that
 # got its id late just so (W6).
@@ -91,15 +91,14 @@ SELECT g.id, {READ_WOKEN} FROM told_rows g
 _FENCE = "UPDATE workers SET fenced_at = coalesce(fenced_at, now()) WHERE id = ANY($1::uuid[])"
 
 
-async def take_over(database: Database, worker_id: UUID, *, judge: bool, stale: float = 0.0, limit: int = 50) -> Taken:
+async def take_over(database: Database, worker_id: UUID, *, judge: bool, limit: int = 50) -> Taken:
     """Resume what lies unclaimed and, with `judge`, what dead workers hold; give back what they had not sent.
 
-    `stale`: seconds beyond a worker's last promise before it counts as dead. Whoever loses something is fenced in the
-    same transaction. Raises `Unavailable`.
+    Whoever loses something is fenced in the same transaction. Raises `Unavailable`.
     """
 
     async def work(tx: Transaction) -> Taken:
-        dead = [row.id for row in await tx.fetch(_DEAD, stale)] if judge else []
+        dead = [row.id for row in await tx.fetch(_DEAD)] if judge else []
         unclaimed = await tx.fetch(_RESUMABLE.format(whose=_UNCLAIMED), limit)
         orphaned = await tx.fetch(_RESUMABLE.format(whose=_OF_THE_DEAD), limit, dead) if dead else []
         unsent = await tx.fetch(_UNSENT, dead) if dead else []
