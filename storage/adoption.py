@@ -53,6 +53,8 @@ COLUMNS: dict[str, tuple[str, str | None]] = {
     "takeovers": ("integer", "'0'"),
     "first_dispatched_at": ("timestamptz", None),
     "deadline_at": ("timestamptz", None),
+    "paused_seconds": ("double precision", None),
+    "replay_attempt": ("integer", None),
     "traceparent": ("text", None),
     "metadata": ("jsonb", None),
     "created_at": ("timestamptz", None),

@@ -4,6 +4,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -18,7 +19,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 
 metadata = MetaData()
 
@@ -68,6 +69,10 @@ image_generations = Table(
     Column("takeovers", Integer, nullable=False, server_default="0"),
     _time("first_dispatched_at"),
     _time("deadline_at"),
+    # seconds that the provider's breaker was ever open, as far as `deadline_at` allows for them; null: nothing to move
+    Column("paused_seconds", Double),
+    # the number that the last replay began with: attempts below it are history
+    Column("replay_attempt", Integer),
     Column("traceparent", Text),
     Column("metadata", JSONB),
     _time("created_at", default=True),
@@ -112,6 +117,8 @@ Index(
     image_generations.c.deadline_at,
     postgresql_where=text("lane IS NOT NULL AND status IN ('pending', 'in_progress')"),
 )
+# few or none but while the breaker is open and for a moment after
+Index("idx_image_generations_paused", image_generations.c.id, postgresql_where=text("stage = 'provider_paused'"))
 Index("idx_image_generations_meta_chapter", image_generations.c.metadata["chapter_id"].astext)
 
 generation_attempts = Table(
@@ -174,6 +181,13 @@ Index(
     generation_attempts.c.webhook_token,
     unique=True,
     postgresql_where=text("webhook_token IS NOT NULL"),
+)
+
+# pictures that came after their record's end: a replay completes from them
+Index(
+    "idx_generation_attempts_kept",
+    generation_attempts.c.record_id,
+    postgresql_where=text("image_key IS NOT NULL AND outcome = 'late_success'"),
 )
 
 idempotency_keys = Table(
@@ -271,10 +285,15 @@ breakers = Table(
     Column("scope", Text, primary_key=True),
     Column("epoch", BigInteger, nullable=False, server_default="0"),
     Column("failures", Integer, nullable=False, server_default="0"),
+    # what fails in a row: `auth`, `quota`, `outage` (network, timeout, unavailable) or `model_unavailable`
     Column("failing_class", Text),
     _time("failing_since"),
+    # of the failures in a row, the first few different records
+    Column("records", ARRAY(Uuid), nullable=False, server_default="{}"),
     _time("opened_at"),
     Column("probe_attempt", Uuid),
     _time("probe_until"),
+    # in all, without the time since `opened_at`
+    Column("open_seconds", Double, nullable=False, server_default="0"),
     _time("updated_at", nullable=False, default=True),
 )
