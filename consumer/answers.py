@@ -22,21 +22,26 @@ _TEXT_MAX = 4_000
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The pictures are made. `proxy_urls` are second addresses of the same pictures, never a sign of success."""
+    """The pictures are made. `proxy_urls` are second addresses of the same pictures, never a sign of success.
+
+    `track_id` is the one we gave, where the answer repeats it (documented for one page of models only).
+    """
 
     provider_request_id: str | None
     output_urls: list[str]
     proxy_urls: list[str]
     nsfw: bool
+    track_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Processing:
-    """The job exists. `eta` in seconds; `fetch_url` as the provider gave it, unchecked."""
+    """The job exists. `eta` in seconds; `fetch_url` as the provider gave it, unchecked; `track_id` as above."""
 
     provider_request_id: str
     eta: float | None
     fetch_url: str | None
+    track_id: str | None = None
 
 
 class ProviderFailure(Exception):
@@ -107,13 +112,14 @@ def read(
         outputs = fields.links(body.get("output"))
         if outputs:
             nsfw = fields.flag(body.get("nsfw_content_detected"))
-            return Succeeded(request_id, outputs, fields.links(body.get("proxy_links")), nsfw)
+            return Succeeded(request_id, outputs, fields.links(body.get("proxy_links")), nsfw, fields.track_id(body))
         return _failure(
             (ErrorClass.UNEXPECTED, "empty_output", UNKNOWN), code, content, redact, request_id, terminal=True
         )
     said_no = word in ("error", "failed")
     if request_id is not None and _may_be_running(code, word, said_no=said_no, fetching=fetching):
-        return Processing(request_id, fields.seconds(body.get("eta")), fields.link(body.get("fetch_result")))
+        eta, fetch_url = fields.seconds(body.get("eta")), fields.link(body.get("fetch_result"))
+        return Processing(request_id, eta, fetch_url, fields.track_id(body))
     if word == "processing":
         return _failure((ErrorClass.UNEXPECTED, "no_request_id", UNKNOWN), code, content, redact, None)
     return _error(code, headers, content, body, redact, said_no=said_no, request_id=request_id)

@@ -35,6 +35,12 @@ def request_id(body: Mapping[str, object]) -> str | None:
     return None
 
 
+def track_id(body: Mapping[str, object]) -> str | None:
+    """`track_id`, our own identifier; the provider promises neither to repeat it nor that it is unique."""
+    value = body.get("track_id")
+    return (_plain(value, _ID_MAX) or None) if isinstance(value, str) else None
+
+
 def _plain(value: str, limit: int) -> str:
     text = value.strip()
     return text if len(text) <= limit and text.isascii() and text.isprintable() and " " not in text else ""

@@ -11,6 +11,7 @@ It drives httpx's transports directly. A provider's call needs no cookies, redir
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import quote
 
 import httpx
@@ -82,7 +83,7 @@ class ModelsLab:
         if isinstance(outcome, ProviderFailure):
             raise outcome
         if isinstance(outcome, Processing) and outcome.provider_request_id != provider_request_id:
-            return Processing(provider_request_id, outcome.eta, outcome.fetch_url)
+            return replace(outcome, provider_request_id=provider_request_id)
         return outcome
 
     async def close(self) -> None:

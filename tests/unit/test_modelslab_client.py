@@ -118,6 +118,11 @@ ANSWERS: list[tuple[Any, Succeeded | Processing]] = [
         Processing("31", None, BASE + "/api/v7/images/fetch/31"),
     ),
     (b'{"status": "processing", "id": 9, "eta": NaN}', Processing("9", None, None)),
+    # our own identifier, where it is repeated
+    ({"status": "processing", "id": 9, "track_id": "t-1"}, Processing("9", None, None, "t-1")),
+    ({"status": "success", "id": 9, "output": PICTURE, "track_id": "t-1"}, Succeeded("9", [PICTURE], [], False, "t-1")),
+    ({"status": "processing", "id": 9, "track_id": 17}, Processing("9", None, None, None)),
+    ({"status": "processing", "id": 9, "track_id": "two words"}, Processing("9", None, None, None)),
     # an id is worth a fetch before anything is paid again
     ({"status": "queued", "id": 9}, Processing("9", None, None)),
     ({"id": 9}, Processing("9", None, None)),
@@ -400,9 +405,9 @@ async def test_the_key_goes_to_no_foreign_host(fetch_url: str | None, asked: str
 
     def handler(request: httpx.Request) -> httpx.Response:
         seen.append(request)
-        return httpx.Response(200, json={"status": "processing", "id": 99, "eta": 2})
+        return httpx.Response(200, json={"status": "processing", "id": 99, "eta": 2, "track_id": "t-1"})
 
-    assert await client(handler).fetch("77", fetch_url) == Processing("77", 2.0, None)
+    assert await client(handler).fetch("77", fetch_url) == Processing("77", 2.0, None, "t-1")
     assert [str(request.url) for request in seen] == [asked]
     assert json.loads(seen[0].content) == {"key": KEY}
 
