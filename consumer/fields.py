@@ -9,7 +9,8 @@ import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
-_ID_MAX = 200
+from schemas import jobs
+
 _URL_MAX = 4_000
 _LINKS_MAX = 16
 _RETRY_AFTER_MAX = 3_600.0
@@ -19,18 +20,12 @@ _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " ")
 
 
 def request_id(body: Mapping[str, object]) -> str | None:
-    """`id` (integer in the schema, a string in the docs' prose), else `request_id`, else the end of `fetch_result`."""
-    for name in ("id", "request_id"):
-        value = body.get(name)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return str(value)
-        if isinstance(value, str) and (text := _plain(value, _ID_MAX)):
-            return text
+    """What `schemas.jobs.request_id` finds, else the end of `fetch_result`."""
+    if found := jobs.request_id(body):
+        return found
     if url := link(body.get("fetch_result")):
         head, _, tail = url.partition("?")[0].rstrip("/").rpartition("/")
-        if head.endswith("/fetch") and (text := _plain(tail, _ID_MAX)):
+        if head.endswith("/fetch") and (text := jobs.plain(tail)):
             return text
     return None
 
@@ -38,12 +33,7 @@ def request_id(body: Mapping[str, object]) -> str | None:
 def track_id(body: Mapping[str, object]) -> str | None:
     """`track_id`, our own identifier; the provider promises neither to repeat it nor that it is unique."""
     value = body.get("track_id")
-    return (_plain(value, _ID_MAX) or None) if isinstance(value, str) else None
-
-
-def _plain(value: str, limit: int) -> str:
-    text = value.strip()
-    return text if len(text) <= limit and text.isascii() and text.isprintable() and " " not in text else ""
+    return (jobs.plain(value) or None) if isinstance(value, str) else None
 
 
 def link(value: object) -> str | None:

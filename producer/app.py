@@ -6,6 +6,8 @@ from time import time
 
 from starlette.applications import Starlette
 
+from producer import hooks
+from producer.hooks import Hooks
 from producer.requests import Requests
 from producer.routes import DESCRIPTION, OPERATIONS, SceneImages
 from producer.settings import ProducerSettings
@@ -28,6 +30,7 @@ def build(settings: ProducerSettings, *, clock: Callable[[], float] = time) -> S
     health.depends_on("postgres", database.ping)
     requests = Requests(settings, Acceptor(database, deadline=settings.deadline))
     scene_images = SceneImages(requests, Verifier(settings, clock=clock), retry_after=settings.retry_after)
+    webhooks = Hooks(database, timeout=settings.accept_timeout, retry_after=settings.retry_after)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -41,8 +44,8 @@ def build(settings: ProducerSettings, *, clock: Callable[[], float] = time) -> S
         TITLE,
         settings=settings,
         health=health,
-        routes=scene_images.routes(),
-        operations=OPERATIONS,
+        routes=[*scene_images.routes(), *webhooks.routes()],
+        operations=[*OPERATIONS, *hooks.OPERATIONS],
         server_url=settings.api_url,
         description=DESCRIPTION,
         away=(Unavailable,),

@@ -27,6 +27,7 @@ CounterName = Literal[
     "http_requests", "accepted", "accept_refused", "outbox_sent", "outbox_send_failures", "events", "dispatched",
     "attempts", "completed", "failed", "retries", "deferrals", "takeovers", "uncertain", "fenced",
     "poison", "storing_repeats", "picture_bytes", "status_events", "frames", "snapshots", "sockets_closed", "sweeps",
+    "webhooks",
 ]  # fmt: skip
 GaugeName = Literal[
     "outbox_rows", "outbox_oldest_seconds", "relay_active", "slots", "waiting", "oldest_waiting_seconds", "running",
@@ -80,6 +81,7 @@ COUNTERS: Final[tuple[Metric, ...]] = (
     Metric("snapshots", "snapshots answered, by where they resumed", ("resumed",)),
     Metric("sockets_closed", "sockets closed by us", ("code",)),
     Metric("sweeps", "sweeps run, by outcome", ("outcome",)),
+    Metric("webhooks", "webhooks of the provider: noted, ignored, unreadable, unavailable", ("outcome",)),
 )
 GAUGES: Final[tuple[Metric, ...]] = (
     Metric("outbox_rows", "rows that wait in the outbox"),

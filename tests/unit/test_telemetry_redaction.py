@@ -23,6 +23,8 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJlLW9mLWl0"
         ("GET /fetch?key=sk-live-1&id=3", "sk-live-1"),
         ("client_secret=shh-very; next", "shh-very"),
         ("GET /images/0190/file/Zm9vYmFy.png", "Zm9vYmFy"),
+        ("webhook must be public: https://api.test/hooks/modelslab/Zm9v-YmFy_1", "Zm9v-YmFy_1"),
+        (r'{"webhook":"https:\/\/api.test\/hooks\/modelslab\/Zm9v-YmFy_1"}', "Zm9v-YmFy_1"),
     ],
 )
 def test_what_looks_like_a_secret_is_taken_out_of_text(text: str, secret: str) -> None:
