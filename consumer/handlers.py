@@ -22,6 +22,7 @@ from storage import admitting, deadletters
 from storage.admitting import Asked
 from storage.database import Database
 from storage.deadletters import DeadEvent
+from storage.originals import Original
 from telemetry import metrics, traces
 
 log = structlog.get_logger(__name__)
@@ -184,6 +185,7 @@ def _dead(
         # Postgres holds no NUL in text
         key=None if delivery.key is None else delivery.key.replace("\x00", ""),
         body=delivery.value,
+        original=Original(delivery.original_key, delivery.original_headers),
         received_at=datetime.fromtimestamp(max(0, delivery.timestamp_ms) / 1000, UTC),
         record_id=record_id,
         user_id=user_id,

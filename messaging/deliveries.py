@@ -9,7 +9,10 @@ from messaging.settings import KafkaSettings
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """`topic` is logical; `value` is empty for a tombstone; of headers with one name the last counts."""
+    """`topic` is logical; `value` is empty for a tombstone; of headers with one name the last counts.
+
+    `original_key` and `original_headers` are as they stood in the log, for whoever sends the event again.
+    """
 
     topic: str
     partition: int
@@ -18,6 +21,8 @@ class Delivery:
     key: str | None
     value: bytes
     headers: dict[str, bytes]
+    original_key: bytes | None
+    original_headers: tuple[tuple[str, bytes | None], ...]
 
 
 def delivery(settings: KafkaSettings, record: Any) -> Delivery:
@@ -31,4 +36,6 @@ def delivery(settings: KafkaSettings, record: Any) -> Delivery:
         value=record.value or b"",
         # a header may be null
         headers={name: value or b"" for name, value in record.headers},
+        original_key=record.key,
+        original_headers=tuple(record.headers),
     )

@@ -35,12 +35,20 @@ _CANCEL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One event to send; `topic` is logical."""
+    """One event to send; `topic` is logical. Headers in a sequence are sent as they stand: repeated, null, bytes."""
 
     topic: str
-    key: str | None
+    key: str | bytes | None
     body: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] | Sequence[tuple[str, bytes | None]] = field(default_factory=dict)
+
+    def key_bytes(self) -> bytes | None:
+        return self.key.encode() if isinstance(self.key, str) else self.key
+
+    def header_bytes(self) -> list[tuple[str, bytes | None]]:
+        if isinstance(self.headers, Mapping):
+            return [(name, value.encode()) for name, value in self.headers.items()]
+        return list(self.headers)
 
 
 class SendFailed(Exception):
@@ -150,8 +158,8 @@ class Sender:
                 future = await producer.send(
                     real_topic(self._settings, row.topic),
                     value=row.body,
-                    key=None if row.key is None else row.key.encode(),
-                    headers=[(name, value.encode()) for name, value in row.headers.items()],
+                    key=row.key_bytes(),
+                    headers=row.header_bytes(),
                 )
                 pending.append(future)
         except BaseException:

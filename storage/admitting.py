@@ -31,13 +31,13 @@ class Admitted:
     ignored: int
 
 
-# A turn is one more than what the lane has reached and than what its user already waits for: so users take turns,
-# and a user's own scenes stay in order.
-_TURN = f"""greatest(
+TURN = f"""greatest(
         (SELECT l.turn FROM lanes l WHERE l.lane = {{row}}.lane),
         (SELECT coalesce(max(w.turn), 0) FROM image_generations w
          WHERE w.user_id = {{row}}.user_id AND w.lane = {{row}}.lane AND {WAITING})
     ) + row_number() OVER (PARTITION BY {{row}}.user_id, {{row}}.lane ORDER BY {{row}}.ordinal)"""
+"""SQL for the turn of `row` (user_id, lane, ordinal): one more than what the lane has reached and than what its user
+already waits for. So users take turns, and a user's own scenes stay in order."""
 
 _ADMIT = f"""
 WITH asked AS (
@@ -53,7 +53,7 @@ WITH asked AS (
 ), unknown AS (
     SELECT a.* FROM asked a WHERE NOT EXISTS (SELECT FROM image_generations g WHERE g.id = a.id)
 ), turns AS (
-    SELECT t.id, {_TURN.format(row="t")} AS turn
+    SELECT t.id, {TURN.format(row="t")} AS turn
     FROM (SELECT id, user_id, lane, ordinal FROM known UNION ALL SELECT id, user_id, lane, ordinal FROM unknown) t
 ), admitted AS (
     UPDATE image_generations g SET admitted_at = now(), turn = turns.turn
@@ -116,7 +116,7 @@ WITH known AS (
             AND created_at < now() - make_interval(secs => $1)
         ORDER BY id LIMIT 500 FOR UPDATE
     ) g
-), turns AS (SELECT known.id, {_TURN.format(row="known")} AS turn FROM known)
+), turns AS (SELECT known.id, {TURN.format(row="known")} AS turn FROM known)
 UPDATE image_generations g SET admitted_at = now(), turn = turns.turn FROM turns WHERE g.id = turns.id RETURNING g.id
 """
 

@@ -128,8 +128,8 @@ class Adoption:
             connection.exec_driver_sql(f"ALTER TABLE {TABLE} {', '.join(actions)}")
         self.tell(f"adopted the table {TABLE}: {len(missing)} columns added, {len(existing.columns)} left as they are")
 
-    def build_index(self, connection: Connection, name: str, definition: str) -> None:
-        """Build one index of the table while others write; `connection` must be in autocommit.
+    def build_index(self, connection: Connection, name: str, definition: str, *, table: str = TABLE) -> None:
+        """Build one index of `table` while others write; `connection` must be in autocommit.
 
         A valid one of that name is kept, whoever made it; an invalid one is the rest of a build that was interrupted.
         Raises `Refused` when the name is taken by something else.
@@ -139,7 +139,7 @@ class Adoption:
             "c.oid::regclass::text AS written FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid "
             "WHERE c.relname = $2 AND c.relnamespace = "
             "(SELECT t.relnamespace FROM pg_class t WHERE t.oid = to_regclass($1))",
-            (TABLE, name),
+            (table, name),
         ).first()
         if found is not None and not found.ours:
             raise Refused(
@@ -151,7 +151,7 @@ class Adoption:
         if found is not None:
             self.tell(f"dropping what an interrupted build left of the index {name}")
             connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY {found.written}")
-        connection.exec_driver_sql(f"CREATE INDEX CONCURRENTLY {name} ON {TABLE} {definition}")
+        connection.exec_driver_sql(f"CREATE INDEX CONCURRENTLY {name} ON {table} {definition}")
         self.tell(f"built the index {name}")
 
 

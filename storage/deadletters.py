@@ -9,11 +9,15 @@ from schemas import events, topics
 from schemas.errors import ErrorClass
 from storage.database import Database
 from storage.fragments import READ_WOKEN, WOKEN
+from storage.originals import Original
 
 
 @dataclass(frozen=True, slots=True)
 class DeadEvent:
-    """An event that was read and cannot be worked on: `poison` or `invalid`. `body` is its own bytes."""
+    """An event that was read and cannot be worked on: `poison` or `invalid`. `body` is its own bytes.
+
+    `key` is for reading, `original` what a replay sends; of a tombstone the body is empty.
+    """
 
     error_class: ErrorClass
     code: str
@@ -23,6 +27,7 @@ class DeadEvent:
     offset: int
     key: str | None
     body: bytes
+    original: Original
     received_at: datetime
     record_id: UUID | None = None
     user_id: UUID | None = None
@@ -35,14 +40,14 @@ _BURY = f"""
 WITH dead AS (
     SELECT * FROM unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[], $8::text[], $9::bytea[],
-        $10::timestamptz[], $11::uuid[], $12::uuid[], $13::uuid[]
+        $10::timestamptz[], $11::uuid[], $12::uuid[], $13::uuid[], $14::jsonb[]
     ) AS d(error_class, error_code, error_message, topic, origin_topic, origin_partition, origin_offset, key, body,
-           received_at, record_id, user_id, chapter_id)
+           received_at, record_id, user_id, chapter_id, original)
 ), kept AS (
     INSERT INTO dead_letters (record_id, user_id, chapter_id, error_class, error_code, error_message, topic,
-        origin_topic, origin_partition, origin_offset, body, first_failed_at)
+        origin_topic, origin_partition, origin_offset, body, original, first_failed_at)
     SELECT record_id, user_id, chapter_id, error_class, error_code, error_message, topic,
-        origin_topic, origin_partition, origin_offset, body, received_at
+        origin_topic, origin_partition, origin_offset, body, original, received_at
     FROM dead
     ON CONFLICT (origin_topic, origin_partition, origin_offset) WHERE origin_topic IS NOT NULL DO NOTHING
     RETURNING origin_topic, origin_partition, origin_offset
@@ -78,6 +83,7 @@ async def bury(database: Database, dead: Sequence[DeadEvent]) -> int:
             d.record_id,
             d.user_id,
             d.chapter_id,
+            d.original.as_json(),
         )
         for d in dead
     ]

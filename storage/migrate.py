@@ -205,7 +205,8 @@ async def _tell_who_is_waited_for(
             for row in await guard.exec_driver_sql(
                 "SELECT p.current_locker_pid AS pid, a.application_name AS application, a.xact_start "
                 "FROM pg_stat_progress_create_index p JOIN pg_stat_activity a ON a.pid = p.current_locker_pid "
-                f"WHERE p.datname = current_database() AND p.relid = to_regclass('{TABLE}')"
+                "WHERE p.datname = current_database() "
+                f"AND p.relid IN (to_regclass('{TABLE}'), to_regclass('dead_letters'))"
             ):
                 tell(
                     f"the index waits for the transaction of process {row.pid} ({row.application or 'no name'}), open "

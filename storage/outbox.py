@@ -19,7 +19,9 @@ import structlog
 from sqlalchemy.engine import make_url
 
 from schemas.errors import ErrorClass
+from storage import originals
 from storage.database import Unavailable
+from storage.originals import Original
 from storage.settings import DatabaseSettings
 
 log = structlog.get_logger()
@@ -30,13 +32,14 @@ _LOCK = 0x5CE7E371E0
 """One key for all relays of a database; advisory locks are the database's own."""
 
 _LOWEST = """
-    SELECT id, topic, key, headers, body, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age
+    SELECT id, topic, key, headers, body, original, extract(epoch FROM clock_timestamp() - created_at)::float8 AS age
     FROM outbox ORDER BY id LIMIT $1
 """
 _BURY = """
     WITH gone AS (DELETE FROM outbox WHERE id = $1 RETURNING *)
-    INSERT INTO dead_letters (error_class, error_code, error_message, topic, body, headers)
-    SELECT $2, $3, $4, topic, body, coalesce(headers, '{}') || jsonb_strip_nulls(jsonb_build_object('key', key))
+    INSERT INTO dead_letters (error_class, error_code, error_message, topic, body, original, headers)
+    SELECT $2, $3, $4, topic, body, original,
+        coalesce(headers, '{}') || jsonb_strip_nulls(jsonb_build_object('key', key))
     FROM gone
 """
 # a relay whose machine vanished must not keep the lock for the two hours TCP would
@@ -45,7 +48,10 @@ _SESSION = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_kee
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """An event to send; `topic` is logical, `age` seconds since it was inserted."""
+    """An event to send; `topic` is logical, `age` seconds since it was inserted.
+
+    `original` is that of an event which is sent again: nothing of ours goes with it.
+    """
 
     id: int
     topic: str
@@ -53,6 +59,7 @@ class OutboxRow:
     headers: dict[str, str]
     body: bytes
     age: float
+    original: Original | None = None
 
 
 class OutboxReader:
@@ -92,7 +99,15 @@ class OutboxReader:
         self._news.clear()
         rows = await self._ask("fetch", _LOWEST, limit)
         return [
-            OutboxRow(row["id"], row["topic"], row["key"], _headers(row["headers"]), row["body"], max(0.0, row["age"]))
+            OutboxRow(
+                row["id"],
+                row["topic"],
+                row["key"],
+                _headers(row["headers"]),
+                row["body"],
+                max(0.0, row["age"]),
+                originals.read(row["original"]),
+            )
             for row in rows
         ]
 

@@ -152,12 +152,15 @@ async def next_model(database: Database, claim: Claim, failure: Failure, draft: 
 
 _TRIED_MODELS = """
 SELECT a.model_id FROM generation_attempts a JOIN image_generations g ON g.id = a.record_id
-WHERE g.claim_token = $1 AND a.pass = g.retry_count
+WHERE g.claim_token = $1 AND a.pass = g.retry_count AND a.attempt >= coalesce(g.replay_attempt, 0)
 """
 
 
 async def tried_models(database: Database, claim_token: UUID) -> set[str]:
-    """The models this retry has already been through: at most one pass of the chain per retry (S5)."""
+    """The models this retry has already been through: at most one pass of the chain per retry (S5).
+
+    What was tried before a replay is history.
+    """
     return {row.model_id for row in await database.fetch(_TRIED_MODELS, claim_token)}
 
 

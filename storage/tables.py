@@ -211,6 +211,8 @@ outbox = Table(
     Column("headers", JSONB),
     Column("body", LargeBinary, nullable=False),
     _time("created_at", nullable=False, default=True),
+    # an event that is sent again has its own key and headers here (storage/originals.py): they go before ours
+    Column("original", JSONB),
 )
 
 dead_letters = Table(
@@ -236,9 +238,20 @@ dead_letters = Table(
     _time("first_failed_at"),
     _time("failed_at", nullable=False, default=True),
     _time("replayed_at"),
+    # key and headers as the event had them (storage/originals.py); null where none was, or an older version kept it
+    Column("original", JSONB),
 )
 Index("idx_dead_letters_record", dead_letters.c.record_id)
 Index("idx_dead_letters_class", dead_letters.c.error_class, dead_letters.c.failed_at)
+Index("idx_dead_letters_failed", dead_letters.c.failed_at, dead_letters.c.id)
+Index(
+    "idx_dead_letters_open",
+    dead_letters.c.failed_at,
+    dead_letters.c.id,
+    postgresql_where=text("replayed_at IS NULL"),
+)
+Index("idx_dead_letters_user", dead_letters.c.user_id, dead_letters.c.failed_at, dead_letters.c.id)
+Index("idx_dead_letters_chapter", dead_letters.c.chapter_id, dead_letters.c.failed_at, dead_letters.c.id)
 # a redelivered event makes no second row
 Index(
     "idx_dead_letters_origin",

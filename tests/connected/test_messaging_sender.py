@@ -69,6 +69,29 @@ async def test_a_batch_is_sent_whole_and_in_order_per_key(settings: KafkaSetting
     assert order_holds(found)
 
 
+async def test_any_bytes_may_be_key_or_header_and_none_of_both(settings: KafkaSettings) -> None:
+    headers = (("again", b"1"), ("again", b"\xff\x00"), ("nothing", None), ("n\x00me", b""))
+    sender = Sender(settings)
+    try:
+        await sender.send(
+            [Outgoing(TOPIC.name, b"\xff\xfe\x00", b"1", headers), Outgoing(TOPIC.name, None, b"\x00", ())]
+        )
+    finally:
+        await sender.discard()
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_servers, auto_offset_reset="earliest")
+    await consumer.start()
+    found: list[tuple[object, ...]] = []
+    try:
+        consumer.assign([TopicPartition(settings.namespace + TOPIC.name, p) for p in range(TOPIC.partitions)])
+        async with asyncio.timeout(20):
+            while len(found) < 2:
+                for records in (await consumer.getmany(timeout_ms=1000)).values():
+                    found += [(record.key, record.value, record.headers) for record in records]
+    finally:
+        await consumer.stop()
+    assert {one[:2]: one[2] for one in found} == {(b"\xff\xfe\x00", b"1"): headers, (None, b"\x00"): ()}
+
+
 async def test_a_missing_topic_is_told_at_once_and_nothing_is_sent(settings: KafkaSettings) -> None:
     sender = Sender(settings)
     try:

@@ -20,6 +20,7 @@ from schemas.errors import ErrorClass
 from storage import deadletters
 from storage.database import Database
 from storage.deadletters import DeadEvent
+from storage.originals import Original
 from telemetry import metrics
 
 pytestmark = pytest.mark.connected
@@ -141,7 +142,16 @@ async def test_bytes_that_were_no_event_are_not_called_one(settings: RelaySettin
     await provision(settings, topics=[poison])
     database = Database(settings, application="test")
     read = DeadEvent(
-        ErrorClass.POISON, "unreadable", "not JSON", topics.STATUS, 0, 3, "key-0", b"7", received_at=datetime.now(UTC)
+        ErrorClass.POISON,
+        "unreadable",
+        "not JSON",
+        topics.STATUS,
+        0,
+        3,
+        "key-0",
+        b"7",
+        Original(b"key-0"),
+        received_at=datetime.now(UTC),
     )
     try:
         # read again after a rebalance: told once
