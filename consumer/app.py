@@ -9,6 +9,7 @@ import time
 import httpx
 import structlog
 
+from consumer.breaker import Breaker, rules_of
 from consumer.dispatch import Dispatch
 from consumer.drafts import Drafts
 from consumer.generation import Generation
@@ -73,10 +74,13 @@ class Consumer:
         drafts = Drafts(catalogue)
         dispatcher = Dispatcher(
             self._database,
-            drafts.first,
+            drafts.next,
             run_deadline=settings.run_deadline,
             bulk_deadline=settings.bulk_deadline,
+            models=drafts.models,
+            rules=rules_of(settings),
         )
+        breaker = Breaker(settings, database=self._database)
         self._worker = Worker(
             settings,
             name=f"{socket.gethostname()}:{os.getpid()}",
@@ -92,7 +96,9 @@ class Consumer:
             period=settings.sweep,
             beat=self.health.watch("dispatch", within=_LOOP_PATIENCE).beat,
         )
-        settlement = Settlement(settings, database=self._database, drafts=drafts, slot_freed=self._dispatch.wake)
+        settlement = Settlement(
+            settings, database=self._database, drafts=drafts, breaker=breaker, slot_freed=self._dispatch.wake
+        )
         self._generation = Generation(
             settings,
             database=self._database,
@@ -108,6 +114,7 @@ class Consumer:
             worker=self._worker,
             dispatch=self._dispatch,
             settlement=settlement,
+            breaker=breaker,
             beat=self.health.watch("sweep", within=_LOOP_PATIENCE).beat,
         )
         handlers = Handlers(

@@ -1,7 +1,7 @@
 """From a waiting record to the attempt that will be sent: model, prompt and request body, by pure functions."""
 
 import secrets
-from collections.abc import Set
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from consumer import prompts
@@ -17,16 +17,16 @@ class Drafts:
     catalogue: Catalogue
     webhooks: bool = False
 
-    def first(self, waiting: Waiting) -> Draft:
-        """The attempt with the first model of the tier's chain."""
-        return self._draft(waiting, self.catalogue.chain(Tier.of(waiting.user_tier))[0])
-
-    def next(self, claimed: Claimed, tried: Set[str]) -> Draft | None:
-        """The attempt with the chain's next untried model; None when the chain is used up."""
-        for model in self.catalogue.chain(Tier.of(claimed.user_tier)):
-            if model.id not in tried:
-                return self._draft(claimed, model)
+    def next(self, about: Waiting | Claimed, without: Collection[str]) -> Draft | None:
+        """The attempt with the first model of the tier's chain that is not among these; None when there is none."""
+        for model in self.catalogue.chain(Tier.of(about.user_tier)):
+            if model.id not in without:
+                return self._draft(about, model)
         return None
+
+    def models(self, about: Waiting | Claimed) -> list[str]:
+        """The tier's chain."""
+        return [model.id for model in self.catalogue.chain(Tier.of(about.user_tier))]
 
     def _draft(self, about: Waiting | Claimed, model: Model) -> Draft:
         template = about.image_type if about.image_type in prompts.TEMPLATES else "scene"

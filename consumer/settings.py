@@ -67,6 +67,19 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
     rate_limit_default: float = Field(
         default=30.0, gt=0, description="seconds to defer after a rate limit that names no time"
     )
+    breaker_denials: int = Field(
+        default=3, ge=1, description="refusals of key, account or model in a row after which a breaker opens"
+    )
+    breaker_outages: int = Field(
+        default=10, ge=1, description="lost or unanswered calls in a row after which the provider's breaker opens"
+    )
+    breaker_span: float = Field(
+        default=10.0, ge=0, description="seconds that such calls must have failed for before it opens"
+    )
+    breaker_records: int = Field(
+        default=5, ge=1, description="records that must have met them; all that are open where there are fewer"
+    )
+    probe: float = Field(default=15.0, gt=0, description="seconds between two probes while a breaker is open")
     deadline: float = Field(
         default=86_400.0, gt=0, description="seconds from accept or replay after which a request is ended"
     )

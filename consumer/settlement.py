@@ -8,6 +8,7 @@ import structlog
 
 from consumer import verdicts
 from consumer.answers import ProviderFailure
+from consumer.breaker import Breaker
 from consumer.drafts import Drafts
 from consumer.patience import patiently
 from consumer.settings import ConsumerSettings
@@ -15,7 +16,7 @@ from consumer.taxonomy import PHASES
 from schemas.errors import ErrorClass
 from storage import deadlines, settling, takeovers
 from storage.database import Database
-from storage.dispatching import Claimed
+from storage.dispatching import Claimed, Draft
 from storage.settling import Claim, Failure
 from telemetry import metrics
 
@@ -31,22 +32,25 @@ class Settlement:
         *,
         database: Database,
         drafts: Drafts,
+        breaker: Breaker,
         slot_freed: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._database = database
         self._drafts = drafts
+        self._breaker = breaker
         self._slot_freed = slot_freed
 
     async def settle(self, claimed: Claimed, failure: ProviderFailure) -> Claimed | None:
         """Ask for the verdict and carry it out."""
         # of an uncertain attempt that was followed to its end, the failure was counted when it became uncertain
         late = claimed.outcome == "uncertain"
-        tried: set[str] = set()
+        noted = await self._breaker.failed(claimed.attempt_id, failure.error_class)
+        draft: Draft | None = None
         if failure.error_class is ErrorClass.MODEL_UNAVAILABLE:
             tried = await patiently(lambda: settling.tried_models(self._database, claimed.claim_token))
-            tried.add(claimed.model_id)
-        draft = self._drafts.next(claimed, tried) if tried else None
+            draft = self._drafts.next(claimed, {*tried, claimed.model_id, *noted.shut})
+        pauses = [noted.shut.get(model) for model in self._drafts.models(claimed)]
         settings = self._settings
         verdict = verdicts.judge(
             verdicts.Failure(failure.error_class, failure.code, failure.message, failure.retry_after),
@@ -57,6 +61,8 @@ class Settlement:
                 retry_delays=settings.retry_delays,
                 jitter=random.random(),
                 rate_limit_default=settings.rate_limit_default,
+                paused=noted.paused,
+                models_shut_for=min(pause for pause in pauses if pause is not None) if None not in pauses else None,
             ),
         )
         claim = claim_of(claimed)
@@ -91,6 +97,14 @@ class Settlement:
             deferral = verdict.delay
             metrics.count("deferrals", reason=failure.error_class.value)
             held = await patiently(lambda: settling.defer(self._database, claim, why, delay=deferral))
+        elif isinstance(verdict, verdicts.PutOff):
+            delay = verdict.delay
+            if uncertain and claimed.webhook_token is not None:
+                delay = max(delay, settings.uncertain_grace)
+            metrics.count("deferrals", reason="breaker")
+            held = await patiently(
+                lambda: settling.put_off(self._database, claim, why, delay=delay, uncertain=uncertain)
+            )
         elif isinstance(verdict, verdicts.Dead):
             why = replace(why, code=verdict.code, message=verdict.message)
             held = await self._die(claimed, why, verdict.error_class, uncertain=uncertain)

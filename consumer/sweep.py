@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
+from consumer.breaker import Breaker
 from consumer.dispatch import Dispatch
 from consumer.patience import rest
 from consumer.settings import ConsumerSettings
@@ -36,6 +37,7 @@ class Sweep:
         worker: Worker,
         dispatch: Dispatch,
         settlement: Settlement,
+        breaker: Breaker,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
@@ -43,6 +45,7 @@ class Sweep:
         self._worker = worker
         self._dispatch = dispatch
         self._settlement = settlement
+        self._breaker = breaker
         self._beat = beat
         self._kept_house_at: float | None = None
 
@@ -71,6 +74,8 @@ class Sweep:
         if judge:
             await self._name_the_uncertain()
             self._dispatch.follow(await abandoned.adopt_orphans(self._database, self._worker.id))
+        # before anybody is ended: at a close deadlines move first
+        await self._breaker.sweep()
         ended = await deadlines.end_overdue(self._database, claimed_grace=settings.submit_timeout)
         overdue = await admitting.admit_overdue(self._database, after=settings.admit_after)
         if ended or overdue:

@@ -1,7 +1,7 @@
 """What becomes of an attempt that failed: one pure function, no clock, no database, no chance but an argument.
 
 Invariants: a delay is a floor that jitter only extends, by at most a quarter; a deferral and the next model cost no
-retry; the fourth counted failure ends the request.
+retry, nor does anything that an open breaker explains; the fourth counted failure ends the request.
 """
 
 from dataclasses import dataclass
@@ -32,6 +32,9 @@ class Facts:
     retry_delays: tuple[float, ...] = (5.0, 10.0, 20.0)
     jitter: float = 0.0
     rate_limit_default: float = 30.0
+    # the provider's breaker is open; and seconds to the next probe where all models of the chain are shut by theirs
+    paused: bool = False
+    models_shut_for: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,13 @@ class Retry:
 @dataclass(frozen=True, slots=True)
 class Defer:
     """Not now: another attempt after `delay` seconds, uncounted; the slot rests as long."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """A breaker is open: another attempt, uncounted, when it lets one through; `delay` seconds at the least."""
 
     delay: float
 
@@ -62,7 +72,7 @@ class Dead:
     message: str
 
 
-Verdict: TypeAlias = Retry | Defer | NextModel | Dead
+Verdict: TypeAlias = Retry | Defer | PutOff | NextModel | Dead
 
 _MIN_DEFERRAL = 1.0
 _JITTER_SHARE = 0.25
@@ -77,6 +87,8 @@ _COUNTED = frozenset(
         ErrorClass.UNEXPECTED,
     }
 )
+OPENING = frozenset({ErrorClass.AUTH, ErrorClass.QUOTA, ErrorClass.NETWORK, ErrorClass.TIMEOUT, ErrorClass.UNAVAILABLE})
+"""The classes that open the provider's breaker, and cost nobody a retry while it is open (PIPELINE K2)."""
 _OUTCOME_UNKNOWN = (
     "The image service did not answer, so it is not known whether a picture was made. Request the scene again to retry."
 )
@@ -87,8 +99,13 @@ def judge(failure: Failure, facts: Facts) -> Verdict:
     if failure.error_class in _DEFERRED:
         asked = failure.retry_after if failure.retry_after is not None else facts.rate_limit_default
         return Defer(_extended(max(asked, _MIN_DEFERRAL), facts.jitter))
-    if failure.error_class is ErrorClass.MODEL_UNAVAILABLE and facts.models_left:
-        return NextModel()
+    if failure.error_class in OPENING and facts.paused:
+        return PutOff(0.0)
+    if failure.error_class is ErrorClass.MODEL_UNAVAILABLE:
+        if facts.models_left:
+            return NextModel()
+        if facts.models_shut_for is not None:
+            return PutOff(_extended(facts.models_shut_for, facts.jitter))
     if failure.error_class is ErrorClass.TIMEOUT and facts.uncertain_policy == "fail":
         return Dead(ErrorClass.EXHAUSTED, "outcome_unknown", _OUTCOME_UNKNOWN)
     if failure.error_class in _COUNTED:

@@ -14,7 +14,7 @@ from schemas.requests import SceneImageRequest
 from schemas.words import Lane, Tier
 from storage.batching import Batcher
 from storage.database import Database, Unavailable, sqlstate
-from storage.fragments import READ_WOKEN, WOKEN, cloud_event, tell_status
+from storage.fragments import OPEN_SECONDS_NOW, READ_WOKEN, WOKEN, cloud_event, tell_status
 from telemetry import metrics
 
 _FOREIGN_KEY_VIOLATION = "23503"
@@ -81,10 +81,10 @@ WITH asked AS (
     INSERT INTO image_generations (
         id, user_id, chapter_id, script_id, scene_number, image_type, scene_description, style, aspect_ratio,
         custom_prompt, user_tier, status, stage, progress, version, attempt, lane, metadata, traceparent,
-        created_at, updated_at, deadline_at)
+        created_at, updated_at, deadline_at, paused_seconds)
     SELECT id, user_id, chapter_id, script_id, scene_number, 'scene', scene_description, style, aspect_ratio,
         custom_prompt, user_tier, 'pending', 'queued', 0, 1, 1, lane, metadata, traceparent,
-        now(), now(), now() + make_interval(secs => $17)
+        now(), now(), now() + make_interval(secs => $17), {OPEN_SECONDS_NOW}
     FROM asked WHERE key IS NULL OR id IN (SELECT record_id FROM keyed)
     ON CONFLICT (id) DO NOTHING
     RETURNING *

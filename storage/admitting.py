@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from schemas.events import RequestedData
 from schemas.words import Lane
 from storage.database import Database
-from storage.fragments import READ_WOKEN, WOKEN, tell_status
+from storage.fragments import OPEN_SECONDS_NOW, READ_WOKEN, WOKEN, tell_status
 from storage.tables import WAITING
 
 
@@ -63,10 +63,10 @@ WITH asked AS (
     INSERT INTO image_generations (
         id, user_id, chapter_id, script_id, scene_number, image_type, scene_description, style, aspect_ratio,
         custom_prompt, user_tier, status, stage, progress, version, attempt, lane, metadata, traceparent,
-        created_at, updated_at, admitted_at, turn, deadline_at)
+        created_at, updated_at, admitted_at, turn, deadline_at, paused_seconds)
     SELECT u.id, u.user_id, u.chapter_id, u.script_id, u.scene_number, 'scene', u.scene_description, u.style,
         u.aspect_ratio, u.custom_prompt, u.user_tier, 'pending', 'queued', 0, 1, 1, u.lane, u.metadata, u.traceparent,
-        now(), now(), now(), turns.turn, now() + make_interval(secs => $15)
+        now(), now(), now(), turns.turn, now() + make_interval(secs => $15), {OPEN_SECONDS_NOW}
     FROM unknown u JOIN turns USING (id) ORDER BY u.id
     ON CONFLICT (id) DO NOTHING
     RETURNING *

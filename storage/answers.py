@@ -8,7 +8,9 @@ from uuid import UUID
 from pydantic_core import to_json
 
 from schemas import events, topics
+from storage import breakers
 from storage.batching import Batcher
+from storage.breakers import TROUBLED
 from storage.database import Database, Transaction
 from storage.fragments import KEY, READ_WOKEN, STATUS_JSON, WOKEN, cloud_event, tell_status
 from telemetry import metrics
@@ -69,7 +71,7 @@ WITH said AS (
     FROM a WHERE g.id = a.record_id AND a.ours AND g.claim_token = a.said_token AND g.status = 'in_progress'
     RETURNING g.*
 ), told AS ({tell_status("consumer", "told_rows")}), {WOKEN}
-SELECT g.claim_token, {READ_WOKEN} FROM told_rows g
+SELECT g.claim_token, {TROUBLED} AS troubled, {READ_WOKEN} FROM told_rows g
 """
 
 _COST_AND_PROMPT = """'cost', g.attempt_cost::float8, 'prompt', g.attempt_prompt"""
@@ -157,6 +159,9 @@ class Answers:
                 [to_json(a.proxy_urls).decode() if a.proxy_urls else None for a in answers],
                 [a.claim_token in ours for a in answers],
             )
+            if rows and rows[0].troubled:
+                # an id is an answer: what failed before it is over (K3)
+                await breakers.well(tx, [a.attempt_id for a in answers])
             written = {row.claim_token for row in rows}
             return [a.claim_token in written for a in answers]
 

@@ -4,12 +4,13 @@ from uuid import UUID
 
 from schemas.errors import ErrorClass
 from storage.database import Database
-from storage.fragments import READ_WOKEN
+from storage.fragments import DEADLINE, PROVIDER_OPEN, READ_WOKEN
 from storage.settling import fail_rows
 
 # A claimed record gets the submit timeout on top: its worker ends it itself at the next mark or poll.
-_OVERDUE = """g.lane IS NOT NULL AND g.status IN ('pending', 'in_progress') AND g.deadline_at < now()
-        AND (g.claim_token IS NULL OR g.deadline_at < now() - make_interval(secs => $1))"""
+_OVERDUE = f"""g.lane IS NOT NULL AND g.status IN ('pending', 'in_progress')
+        AND g.deadline_at < now() AND {DEADLINE} < now()
+        AND (g.claim_token IS NULL OR {DEADLINE} < now() - make_interval(secs => $1))"""
 
 # Found by the deadlines' index and then locked in order of id: in one step the whole table would be read in that order.
 # A sent attempt keeps its slot until it has been followed to its end; an unsent one closes with its record.
@@ -19,7 +20,7 @@ WITH held AS (
     WHERE g.id = ANY (ARRAY(
             SELECT g.id FROM image_generations g WHERE {_OVERDUE} ORDER BY g.deadline_at LIMIT 100))
         AND {_OVERDUE}
-        AND NOT EXISTS (SELECT FROM breakers b WHERE b.opened_at IS NOT NULL AND b.scope = 'provider')
+        AND NOT {PROVIDER_OPEN}
     ORDER BY g.id FOR UPDATE OF g
 ), closed AS (
     UPDATE generation_attempts a SET outcome = 'cancelled', counted = false, error_class = '{ErrorClass.DEADLINE}',

@@ -1,7 +1,8 @@
 """Dispatch: due records, in fair order, for free slots (PIPELINE D2 to D5)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,8 +11,11 @@ from sqlalchemy import Row
 from uuid_utils.compat import uuid7
 
 from schemas.words import Lane
+from storage import probes
+from storage.breakers import Rules
 from storage.database import Database, Transaction
-from storage.fragments import READ_WOKEN, WOKEN, tell_status
+from storage.fragments import DEADLINE, OPEN_SECONDS_NOW, READ_WOKEN, WOKEN, tell_status
+from storage.probes import NO_PROBE_YET, OPEN_BREAKERS, Shut
 from storage.tables import WAITING
 
 LANE_WEIGHTS: dict[str, int] = {Lane.INTERACTIVE.value: 8, Lane.STANDARD.value: 3, Lane.BULK.value: 1}
@@ -81,12 +85,12 @@ class Claimed:
     seconds_left: float
 
 
-CLAIMED_COLUMNS = """g.id AS record_id, a.id AS attempt_id, a.attempt, g.claim_token, a.model_id, a.prompt, a.path,
+CLAIMED_COLUMNS = f"""g.id AS record_id, a.id AS attempt_id, a.attempt, g.claim_token, a.model_id, a.prompt, a.path,
     a.payload, a.webhook_token, g.retry_count, g.takeovers, g.lane, g.user_tier, g.image_type, g.scene_description,
     g.style, g.aspect_ratio, g.custom_prompt, g.traceparent, a.sent_at IS NOT NULL AS sent, a.outcome,
     coalesce(a.provider_request_id, a.webhook_request_id) AS provider_request_id, a.fetch_url,
     a.eta::float8 AS eta, a.output_urls, a.proxy_urls,
-    extract(epoch FROM g.deadline_at - now())::float8 AS seconds_left"""
+    extract(epoch FROM {DEADLINE} - now())::float8 AS seconds_left"""
 
 
 def claimed(row: Row[Any]) -> Claimed:
@@ -105,7 +109,7 @@ def _due(lane: str) -> str:
         g.user_tier, g.lane, g.turn, g.created_at
     FROM image_generations g
     WHERE {WAITING} AND g.lane = '{lane}' AND g.admitted_at IS NOT NULL
-        AND (g.retry_at IS NULL OR g.retry_at <= now()) AND g.deadline_at > now()
+        AND (g.retry_at IS NULL OR g.retry_at <= now()) AND {DEADLINE} > now()
         AND NOT EXISTS (
             SELECT FROM generation_attempts a WHERE a.record_id = g.id AND a.sent_at IS NOT NULL AND a.outcome IS NULL)
     ORDER BY g.turn, g.created_at, g.id LIMIT (SELECT count(*) FROM free) FOR UPDATE OF g SKIP LOCKED)"""
@@ -119,11 +123,12 @@ WITH load AS (
     WHERE claim_token IS NOT NULL AND stage = 'storing' AND status = 'in_progress'
 ), free AS (
     SELECT slot FROM provider_slots WHERE attempt_id IS NULL AND free_at <= now() AND (SELECT light FROM load)
+        AND NOT {NO_PROBE_YET}
     ORDER BY slot LIMIT $1 FOR UPDATE SKIP LOCKED
 ), order_kept AS (SELECT lane, credit, turn FROM lanes ORDER BY lane FOR UPDATE
 ), {", ".join(_due(lane) for lane in LANE_WEIGHTS)}
 SELECT due.*, (SELECT array_agg(slot) FROM free) AS slots,
-    (SELECT json_agg(json_build_array(lane, credit, turn)) FROM order_kept) AS lanes
+    (SELECT json_agg(json_build_array(lane, credit, turn)) FROM order_kept) AS lanes, {OPEN_BREAKERS}
 FROM ({" UNION ALL ".join(f"SELECT * FROM {lane}" for lane in LANE_WEIGHTS)}) due
 ORDER BY due.lane, due.turn, due.created_at, due.record_id
 """
@@ -152,6 +157,7 @@ WITH picked AS (
         version = g.version + 1, claim_token = a.claim_token, worker_id = $12, model_id = a.model_id, retry_at = NULL,
         deadline_at = CASE WHEN g.first_dispatched_at IS NOT NULL THEN g.deadline_at
             ELSE now() + make_interval(secs => CASE g.lane WHEN 'bulk' THEN $14::float8 ELSE $13::float8 END) END,
+        paused_seconds = CASE WHEN g.first_dispatched_at IS NOT NULL THEN g.paused_seconds ELSE {OPEN_SECONDS_NOW} END,
         first_dispatched_at = coalesce(g.first_dispatched_at, now()), updated_at = now()
     FROM a WHERE g.id = a.record_id RETURNING g.*
 ), kept AS (
@@ -163,41 +169,61 @@ SELECT {CLAIMED_COLUMNS}, {READ_WOKEN} FROM told_rows g JOIN a ON a.record_id = 
 
 
 class Dispatcher:
-    """Claims for one worker. `draft` makes the next attempt of a waiting record; it must be a pure function.
+    """Claims for one worker. Both callables must be pure functions.
 
-    `run_deadline` and `bulk_deadline`: seconds from the first dispatch in which a record must end.
+    `draft` makes the next attempt of a waiting record without the models named, or None where its chain has no other;
+    `models` names its chain. `run_deadline` and `bulk_deadline`: seconds from the first dispatch in which a record must
+    end.
     """
 
     def __init__(
         self,
         database: Database,
-        draft: Callable[[Waiting], Draft],
+        draft: Callable[[Waiting, Collection[str]], Draft | None],
         *,
         run_deadline: float,
         bulk_deadline: float,
+        models: Callable[[Waiting], Collection[str]] = lambda _: (),
+        rules: Rules = Rules(),  # noqa: B008 - frozen
     ) -> None:
         self._database = database
         self._draft = draft
+        self._models = models
+        self._rules = rules
         self._run_deadline = run_deadline
         self._bulk_deadline = bulk_deadline
 
     async def claim(self, worker_id: UUID, *, limit: int = 50) -> list[Claimed]:
         """Claim as many due records as there are free slots, `limit` at most. Raises `Unavailable`."""
 
-        async def work(tx: Transaction) -> list[Claimed]:
+        async def work(tx: Transaction) -> tuple[list[Claimed], int]:
             return await self._claim(tx, worker_id, limit)
 
-        return await self._database.run(work)
+        while True:
+            claims, put_off = await self._database.run(work)
+            # whoever was put off stands no longer before the others
+            if claims or not put_off:
+                return claims
 
-    async def _claim(self, tx: Transaction, worker_id: UUID, limit: int) -> list[Claimed]:
+    async def _claim(self, tx: Transaction, worker_id: UUID, limit: int) -> tuple[list[Claimed], int]:
         due = await tx.fetch(_OFFER, limit)
         if not due:
-            return []
+            return [], 0
         lanes: dict[str, list[int]] = {lane: [credit, turn] for lane, credit, turn in from_json(due[0].lanes)}
         free: list[int] = due[0].slots
-        rows = []
+        shut = Shut(due[0].open_breakers, self._rules)
+        if shut.provider:
+            if not await shut.probe(tx):
+                return [], 0
+            # the one that was tried least: one that fails for reasons of its own must not probe for ever
+            due = [min(due, key=lambda row: (row.attempt, row.turn, row.created_at, row.record_id))]
+        rows, put_off = [], []
         for row, slot in zip(_take_turns(due, lanes, len(free)), free, strict=False):
-            draft = self._draft(_waiting(row))
+            waiting = _waiting(row)
+            draft = await shut.choose(tx, partial(self._drafted, waiting))
+            if draft is None:
+                put_off.append((row.record_id, shut.pause(self._models(waiting))))
+                continue
             rows.append(
                 (
                     row.record_id,
@@ -208,6 +234,10 @@ class Dispatcher:
                     *draft.columns(),
                 )
             )
+        if put_off:
+            await probes.put_off(tx, put_off)
+        if not rows:
+            return [], len(put_off)
         made = await tx.fetch(
             _CLAIM,
             *(list(column) for column in zip(*rows, strict=True)),
@@ -218,7 +248,12 @@ class Dispatcher:
             [credit for credit, _ in lanes.values()],
             [turn for _, turn in lanes.values()],
         )
-        return [claimed(row) for row in made]
+        await shut.name(tx, made)
+        return [claimed(row) for row in made], len(put_off)
+
+    def _drafted(self, waiting: Waiting, shut: Collection[str]) -> tuple[Draft, str] | None:
+        draft = self._draft(waiting, shut)
+        return None if draft is None else (draft, draft.model_id)
 
 
 def _waiting(row: Row[Any]) -> Waiting:

@@ -57,3 +57,13 @@ WOKEN = "woken AS MATERIALIZED (SELECT pg_notify('scenewire_outbox', ''))"
 
 READ_WOKEN = "(SELECT count(*) FROM woken) AS woken"
 """The column that reads `WOKEN`; once a statement, whatever the number of rows."""
+
+PROVIDER_OPEN = "EXISTS (SELECT FROM breakers WHERE scope = 'provider' AND opened_at IS NOT NULL)"
+OPEN_SECONDS = "(SELECT open_seconds FROM breakers WHERE scope = 'provider')"
+"""Seconds that the provider's breaker was open in all, up to its last close."""
+OPEN_SECONDS_NOW = (
+    "(SELECT open_seconds + coalesce(extract(epoch FROM now() - opened_at), 0) FROM breakers WHERE scope = 'provider')"
+)
+"""The same, with the time since it opened if it is open: what a deadline set now allows for (PIPELINE K2)."""
+DEADLINE = f"(g.deadline_at + make_interval(secs => greatest(0, {OPEN_SECONDS_NOW} - g.paused_seconds)))"
+"""When `g` must have ended: `deadline_at` is moved in batches after the breaker closed, this is true at once."""

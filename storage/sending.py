@@ -7,7 +7,7 @@ from uuid import UUID
 
 from storage.batching import Batcher
 from storage.database import Database, Transaction
-from storage.fragments import ANSWERED
+from storage.fragments import ANSWERED, DEADLINE
 
 
 class Mark(Enum):
@@ -31,8 +31,8 @@ class Sending:
 
 # the record is locked first and the attempts read by a second statement: one that waited for the lock must see what
 # its holder wrote
-_LOCK = """
-SELECT g.claim_token, g.id AS record_id, g.deadline_at > now() AS in_time FROM image_generations g
+_LOCK = f"""
+SELECT g.claim_token, g.id AS record_id, {DEADLINE} > now() AS in_time FROM image_generations g
 WHERE g.claim_token = ANY($1::uuid[]) AND g.status = 'in_progress' ORDER BY g.id FOR UPDATE
 """
 
@@ -43,7 +43,8 @@ rivals AS (
         SELECT FROM generation_attempts o WHERE o.record_id = asked.record_id AND o.id <> asked.attempt_id
             AND {ANSWERED} AND (o.outcome IS NULL OR o.outcome = 'uncertain'))
 ), marked AS (
-    UPDATE generation_attempts a SET sent_at = clock_timestamp() FROM asked
+    UPDATE generation_attempts a SET sent_at = clock_timestamp(), breaker_epoch = (SELECT max(epoch) FROM breakers)
+    FROM asked
     WHERE a.id = asked.attempt_id AND a.outcome IS NULL
         AND (a.sent_at IS NULL OR asked.again AND a.provider_request_id IS NULL AND a.output_urls IS NULL)
         AND a.id NOT IN (SELECT attempt_id FROM rivals)

@@ -13,7 +13,7 @@ from schemas.errors import ErrorClass
 from storage.database import Database
 from storage.deadletters import HEADER_TIME
 from storage.dispatching import CLAIMED_COLUMNS, Claimed, Draft, claimed
-from storage.fragments import ANSWERED, KEY, READ_WOKEN, STATUS_JSON, WOKEN, cloud_event, tell_status
+from storage.fragments import ANSWERED, KEY, PROVIDER_OPEN, READ_WOKEN, STATUS_JSON, WOKEN, cloud_event, tell_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ _OUTCOME = "CASE a.outcome WHEN 'uncertain' THEN 'late_failure' ELSE {otherwise}
 _RETRY_DATA = "json_build_object('record_id', g.id, 'attempt', g.attempt)"
 
 
-def _later(outcome: str, *, counted: bool, rest: str, unless: str = _OPEN) -> str:
+def _later(outcome: str, *, counted: bool, rest: str, unless: str = _OPEN, stage: str = "'retry_wait'") -> str:
     count = "1" if counted else "0"
     return f"""
 WITH {_HELD.format(outcome=_OUTCOME.format(otherwise=outcome), counted=str(counted).lower(), more="", open=unless)},
 {_FREED.format(rest=rest)},
 told_rows AS (
-    UPDATE image_generations g SET stage = 'retry_wait', progress = 0, version = g.version + 1,
+    UPDATE image_generations g SET stage = {stage}, progress = 0, version = g.version + 1,
         attempt = g.attempt + 1, retry_count = g.retry_count + {count},
         retry_at = now() + make_interval(secs => $7), claim_token = NULL, worker_id = NULL,
         error_class = $3, error_code = $4, error_message = $6, updated_at = now()
@@ -81,6 +81,10 @@ SELECT g.id, {READ_WOKEN} FROM told_rows g
 _RETRY = _later("'failed'", counted=True, rest="0")
 _RETRY_UNCERTAIN = _later("'uncertain'", counted=True, rest="0", unless=_UNANSWERED)
 _DEFER = _later("'deferred'", counted=False, rest="$7")
+# told at once where it will be told anyway; nobody rests, since no slot is the reason
+_PAUSED = f"CASE WHEN {PROVIDER_OPEN} THEN 'provider_paused' ELSE 'retry_wait' END"
+_PUT_OFF = _later("'deferred'", counted=False, rest="0", stage=_PAUSED)
+_PUT_OFF_UNCERTAIN = _later("'uncertain'", counted=False, rest="0", unless=_UNANSWERED, stage=_PAUSED)
 
 
 async def retry(database: Database, claim: Claim, failure: Failure, *, delay: float, uncertain: bool = False) -> bool:
@@ -102,6 +106,21 @@ async def defer(database: Database, claim: Claim, failure: Failure, *, delay: fl
     """Not now: costs no retry, and the slot rests as long as the record waits."""
     return bool(
         await database.fetch(_DEFER, *_arguments(claim, failure), delay, topics.retry(topics.retry_tier(delay)))
+    )
+
+
+async def put_off(database: Database, claim: Claim, failure: Failure, *, delay: float, uncertain: bool = False) -> bool:
+    """A breaker is open: costs no retry, and the record goes on when it is closed or probed (K2, K4).
+
+    `uncertain` as in `retry`: it may have been charged all the same.
+    """
+    return bool(
+        await database.fetch(
+            _PUT_OFF_UNCERTAIN if uncertain else _PUT_OFF,
+            *_arguments(claim, failure),
+            delay,
+            topics.retry(topics.retry_tier(delay)),
+        )
     )
 
 

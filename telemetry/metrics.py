@@ -25,13 +25,13 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 CounterName = Literal[
     "http_requests", "accepted", "accept_refused", "outbox_sent", "outbox_send_failures", "events", "dispatched",
-    "attempts", "completed", "failed", "retries", "deferrals", "takeovers", "uncertain", "fenced",
+    "attempts", "completed", "failed", "retries", "deferrals", "breaker_opened", "takeovers", "uncertain", "fenced",
     "poison", "storing_repeats", "picture_bytes", "status_events", "frames", "snapshots", "sockets_closed", "sweeps",
     "webhooks",
 ]  # fmt: skip
 GaugeName = Literal[
     "outbox_rows", "outbox_oldest_seconds", "relay_active", "slots", "waiting", "oldest_waiting_seconds", "running",
-    "workers_alive", "sockets", "subscriptions", "long_polls", "dependency_up", "loop_age_seconds",
+    "workers_alive", "breakers_open", "sockets", "subscriptions", "long_polls", "dependency_up", "loop_age_seconds",
 ]  # fmt: skip
 HistogramName = Literal[
     "http_seconds", "accept_seconds", "accept_batch", "admit_batch", "outbox_seconds", "provider_seconds",
@@ -70,6 +70,7 @@ COUNTERS: Final[tuple[Metric, ...]] = (
     Metric("failed", "image generations that died", ("error_class",)),
     Metric("retries", "counted failures that wait for their next attempt", ("error_class",)),
     Metric("deferrals", "attempts put off without counting", ("reason",)),
+    Metric("breaker_opened", "breakers opened by a failure noted here: provider, model", ("scope",)),
     Metric("takeovers", "records taken over from a dead worker"),
     Metric("uncertain", "attempts that were sent and not answered"),
     Metric("fenced", "writes refused because the claim had gone to another worker"),
@@ -92,6 +93,7 @@ GAUGES: Final[tuple[Metric, ...]] = (
     Metric("oldest_waiting_seconds", "age of the oldest of these; 0 when none waits", ("lane",)),
     Metric("running", "tasks of this worker", ("stage",)),
     Metric("workers_alive", "consumer processes that report alive; the same in every consumer"),
+    Metric("breakers_open", "open breakers: provider (0 or 1), model; the same in every consumer", ("scope",)),
     Metric("sockets", "open sockets"),
     Metric("subscriptions", "subscriptions on open sockets"),
     Metric("long_polls", "polls that are held"),

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +99,9 @@ def asked(new: NewRequest, *, lane: Lane | None = None, user: UUID | None = None
     return Asked(data, lane or new.tier.lane, None)
 
 
-def draft(waiting: Waiting, model: str = "first-model") -> Draft:
+def draft(waiting: Waiting, without: Collection[str] = (), model: str = "first-model") -> Draft | None:
+    if model in without:
+        return None
     prompt = f"{model}: {waiting.scene_description}"
     return Draft(model, prompt, "/api/v7/images/text-to-image", {"model_id": model, "prompt": prompt}, 0.033)
 

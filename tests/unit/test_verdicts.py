@@ -2,7 +2,7 @@
 
 import pytest
 
-from consumer.verdicts import Dead, Defer, Facts, Failure, NextModel, Retry, Verdict, judge
+from consumer.verdicts import OPENING, Dead, Defer, Facts, Failure, NextModel, PutOff, Retry, Verdict, judge
 from schemas.errors import DEAD_CLASSES
 from schemas.errors import ErrorClass as C
 
@@ -104,3 +104,21 @@ def test_every_case_has_a_fate_and_every_death_a_topic(
     if isinstance(verdict, Dead):
         assert verdict.error_class in DEAD_CLASSES
         assert verdict.message
+
+
+@pytest.mark.parametrize("error_class", sorted(OPENING))
+@pytest.mark.parametrize("policy", ["retry", "fail"])
+@pytest.mark.parametrize("spent", [0, 3])
+def test_while_the_breaker_is_open_its_classes_cost_nothing(error_class: C, policy: str, spent: int) -> None:
+    assert fate(error_class, paused=True, uncertain_policy=policy, retry_count=spent) == PutOff(0.0)
+
+
+@pytest.mark.parametrize("error_class", sorted(set(C) - OPENING))
+def test_while_the_breaker_is_open_other_classes_keep_their_fate(error_class: C) -> None:
+    assert fate(error_class, paused=True) == fate(error_class)
+
+
+def test_a_chain_whose_models_are_all_shut_waits_for_the_first_probe() -> None:
+    assert fate(C.MODEL_UNAVAILABLE, models_shut_for=8.0, retry_count=3) == PutOff(8.0)
+    assert fate(C.MODEL_UNAVAILABLE, models_shut_for=8.0, jitter=0.5) == PutOff(9.0)
+    assert fate(C.MODEL_UNAVAILABLE, models_shut_for=8.0, models_left=True) == NextModel()
