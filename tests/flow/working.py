@@ -66,7 +66,7 @@ def error(message: str, code: int = 200, **more: Any) -> httpx.Response:
 
 
 class Provider:
-    """Answers by script, in order, then with success; counts what it was asked."""
+    """Answers by script, in order, then as `otherwise` says, or with success; counts what it was asked."""
 
     def __init__(self) -> None:
         self.submits: list[Call] = []
@@ -75,6 +75,7 @@ class Provider:
         self.most_open = 0
         self.submit_answers: deque[Answer] = deque()
         self.fetch_answers: deque[Answer] = deque()
+        self.otherwise: Answer | None = None
         self.transport = httpx.MockTransport(self._handle)
 
     def scripted(self, *submits: Answer, fetches: tuple[Answer, ...] = ()) -> None:
@@ -91,7 +92,7 @@ class Provider:
         self.open += not job
         self.most_open = max(self.most_open, self.open)
         try:
-            answer: Any = answers.popleft() if answers else success(job or f"job-{number}")
+            answer: Any = answers.popleft() if answers else self.otherwise or success(job or f"job-{number}")
             if callable(answer):
                 answer = await answer(call)
             if isinstance(answer, Exception):
