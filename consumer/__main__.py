@@ -3,11 +3,15 @@
 import asyncio
 import sys
 
+import structlog
+
 from consumer.app import build
 from consumer.settings import ConsumerSettings
 from telemetry import logs, traces
 from telemetry.settings import load
 from web import serving
+
+log = structlog.get_logger(__name__)
 
 
 def main() -> int:
@@ -17,6 +21,8 @@ def main() -> int:
     settings = load(ConsumerSettings)
     logs.configure(settings, service="consumer")
     traces.configure("consumer")
+    for cost in settings.costs:
+        log.info("settings_may_cost", advice=cost)
 
     async def work_and_serve(stop: asyncio.Event) -> None:
         bound = serving.bind(arguments.host, arguments.port)

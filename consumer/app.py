@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable
 
 import httpx
 import structlog
@@ -12,7 +13,7 @@ import structlog
 from consumer.breaker import Breaker, rules_of
 from consumer.dispatch import Dispatch
 from consumer.drafts import Drafts
-from consumer.generation import Generation
+from consumer.generation import Generation, boot_clock
 from consumer.handlers import Handlers
 from consumer.lines import Lines
 from consumer.models import Catalogue
@@ -51,6 +52,7 @@ class Consumer:
         *,
         provider_transport: httpx.AsyncBaseTransport | None = None,
         picture_transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = boot_clock,
     ) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
@@ -106,6 +108,7 @@ class Consumer:
             settlement=settlement,
             storing=Storing(settings, media=self._media, client=self._pictures),
             slot_freed=self._dispatch.wake,
+            clock=clock,
         )
         self._dispatch.works_with(self._generation, settlement)
         self._sweep = Sweep(
@@ -213,9 +216,11 @@ def build(
     *,
     provider_transport: httpx.AsyncBaseTransport | None = None,
     picture_transport: httpx.AsyncBaseTransport | None = None,
+    clock: Callable[[], float] = boot_clock,
 ) -> Consumer:
     """A consumer that has not connected to anything yet; what is not ours enters through the keyword arguments.
 
-    Raises `consumer.models.CatalogueError` for a models' file and ValueError for addresses that cannot be used.
+    `clock` (seconds) judges how old a sending mark is. Raises `consumer.models.CatalogueError` for a models' file and
+    ValueError for addresses that cannot be used.
     """
-    return Consumer(settings, provider_transport=provider_transport, picture_transport=picture_transport)
+    return Consumer(settings, provider_transport=provider_transport, picture_transport=picture_transport, clock=clock)

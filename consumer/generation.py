@@ -32,9 +32,6 @@ from telemetry import metrics, traces
 
 log = structlog.get_logger(__name__)
 
-_MARK_GOOD_FOR = 2.0
-"""Seconds between the sending mark and the POST; later the world may have judged us dead (S4)."""
-
 _LATE = "This image could not be made in time. Please request it again."
 _STORING_LATE = (
     "The picture was made but could not be stored in time. Ask us to store it again: nothing more is charged for that."
@@ -151,7 +148,8 @@ class Generation:
             # a claim lives only while its task lives (W1); where it has gone to another this writes nothing
             await patiently(lambda: takeovers.hand_back(self._database, [claimed.claim_token]))
             return None
-        if self._clock() - marked_at > _MARK_GOOD_FOR:
+        # later the world may have judged us dead (S4)
+        if self._clock() - marked_at > self._settings.mark_life:
             log.warning("sending_mark_expired", record_id=str(claimed.record_id))
             sending = Sending(claimed.claim_token, claimed.attempt_id)
             return claimed if await patiently(lambda: self._marks.unmark(sending)) else None

@@ -1,8 +1,8 @@
 """What a consumer reads from the environment."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from media.settings import MediaSettings
@@ -10,6 +10,22 @@ from messaging.settings import KafkaSettings
 from storage.settings import DatabaseSettings
 from telemetry.settings import TelemetrySettings
 from web.settings import WebSettings
+
+_RATIOS: tuple[tuple[str, str, float, str], ...] = (
+    ("worker_life", "worker_beat", 2.0, "one late sign of life must not cost a worker its claims"),
+    ("worker_life", "mark_life", 1.25, "a mark older than its worker's life may be another's"),
+    ("uncertain_after", "mark_life", 1.0, "nothing may go out under a mark that was called uncertain already"),
+    ("storing_retry_longest", "storing_retry", 1.0, "the pauses between two tries to store only grow"),
+    ("deadline", "run_deadline", 1.0, "the first dispatch must not put off the end that was promised at accept"),
+    ("deadline", "bulk_deadline", 1.0, "the first dispatch must not put off the end that was promised at accept"),
+)
+"""This one, that one, how many times that one it must be at the least, and why: what the guarantees rest on."""
+
+_SAVINGS: tuple[tuple[str, str, str], ...] = (
+    ("drain", "submit_timeout", "a stop leaves open submits uncertain: paid for perhaps, and sent again"),
+    ("run_deadline", "submit_timeout", "a request may end before its submit is answered: paid for and not used"),
+)
+"""This one should not be below that one, or else."""
 
 
 class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettings, TelemetrySettings):
@@ -49,6 +65,11 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
     worker_beat: float = Field(default=1.0, gt=0, description="seconds between two signs of life of a worker")
     worker_life: float = Field(
         default=3.0, gt=0, description="seconds after its last sign of life a worker counts as dead"
+    )
+    mark_life: float = Field(
+        default=2.0,
+        gt=0,
+        description="seconds within which a submit must go out after it was marked as sending; later it is not sent",
     )
     uncertain_after: float = Field(
         default=20.0, ge=0, description="seconds after a worker went stale its unanswered submits become uncertain"
@@ -101,3 +122,33 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
     @classmethod
     def _listed(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("retry_delays")
+    @classmethod
+    def _rising(cls, delays: tuple[float, ...]) -> tuple[float, ...]:
+        if any(delay <= 0 for delay in delays) or list(delays) != sorted(delays):
+            raise ValueError("must be above 0 and must not fall from one retry to the next")
+        return delays
+
+    @model_validator(mode="after")
+    def _hold_together(self) -> Self:
+        broken = [
+            f"{self._shown(longer)} must be at least {times:g} x {self._shown(shorter)}: {why}"
+            for longer, shorter, times, why in _RATIOS
+            if getattr(self, longer) < times * getattr(self, shorter)
+        ]
+        if broken:
+            raise ValueError("\n".join(broken))
+        return self
+
+    @property
+    def costs(self) -> list[str]:
+        """What these settings may cost, one sentence each: allowed, but worth a line in the log."""
+        return [
+            f"{self._shown(short)} is below {self._shown(long)}: {consequence}"
+            for short, long, consequence in _SAVINGS
+            if getattr(self, short) < getattr(self, long)
+        ]
+
+    def _shown(self, name: str) -> str:
+        return f"SCENEWIRE_{name.upper()} ({getattr(self, name):g})"

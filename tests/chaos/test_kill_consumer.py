@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.connected]
 _PERIODS = {
     "SCENEWIRE_WORKER_BEAT": "0.2",
     "SCENEWIRE_WORKER_LIFE": "1",
+    "SCENEWIRE_MARK_LIFE": "0.6",
     "SCENEWIRE_UNCERTAIN_AFTER": "1",
     "SCENEWIRE_SWEEP": "0.2",
     "SCENEWIRE_POLL_INTERVAL": "0.3",

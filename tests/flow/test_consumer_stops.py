@@ -114,12 +114,12 @@ async def test_postgres_dies_while_a_submit_is_open(
 async def test_a_worker_cut_off_while_it_follows_is_taken_over_and_comes_back_as_another(
     line: Line, wire: Wire
 ) -> None:
-    cut_off = line.start(database_url=wire.url, worker_life=0.5, worker_beat=0.1)
+    cut_off = line.start(database_url=wire.url, worker_life=0.5, worker_beat=0.1, mark_life=0.4)
     line.provider.scripted(processing("j1", eta=0.01), fetches=tuple([processing("j1")] * 1000))
     record_id = await line.ask()
     await line.reaches(record_id, "generating")
     await wire.cut()
-    line.start(worker_life=0.5, worker_beat=0.1)
+    line.start(worker_life=0.5, worker_beat=0.1, mark_life=0.4)
 
     async def taken() -> bool:
         (row,) = await line.steps.sql("SELECT count(*) AS fenced FROM workers WHERE fenced_at IS NOT NULL")
@@ -142,14 +142,14 @@ async def test_a_worker_cut_off_while_it_follows_is_taken_over_and_comes_back_as
 async def test_the_id_that_a_cut_off_worker_learned_is_followed_and_not_paid_again(line: Line, wire: Wire) -> None:
     """Its submit is called uncertain by others; the id is written when the line is back, and the next attempt sends
     nothing."""
-    line.start(database_url=wire.url, worker_life=0.5, worker_beat=0.1)
+    line.start(database_url=wire.url, worker_life=0.5, worker_beat=0.1, mark_life=0.4)
     held = Held(processing("j1", eta=0.01))
     line.provider.scripted(held)
     record_id = await line.ask()
     await held.asked.wait()
     await wire.cut()
     held.go.set()
-    line.start(worker_life=0.5, worker_beat=0.1, retry_delays=(600.0,))
+    line.start(worker_life=0.5, worker_beat=0.1, mark_life=0.4, retry_delays=(600.0,))
 
     async def called_uncertain() -> bool:
         return await line.outcomes(record_id) == ["uncertain"]

@@ -156,7 +156,7 @@ class Line:
 
     def start(self, **changes: Any) -> Running:
         """One more consumer, with these settings changed."""
-        settings = self.settings.model_copy(update=changes)
+        settings = ConsumerSettings.model_validate({**self.settings.model_dump(), **changes})
         consumer = build(
             settings, provider_transport=self.provider.transport, picture_transport=self.pictures.transport
         )
@@ -252,7 +252,8 @@ def settings_of(database_url: str, kafka_servers: str, namespace: str, media: Pa
         "storing_retry_longest": 0.1,
         "worker_beat": 0.2,
         "worker_life": 2.0,
-        "uncertain_after": 0.5,
+        "mark_life": 1.0,
+        "uncertain_after": 1.0,
         "drain": 0.3,
         **changes,
     }
