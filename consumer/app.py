@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 import httpx
 import structlog
+from aiohttp.abc import AbstractResolver
 
 from consumer.breaker import Breaker, rules_of
+from consumer.destinations import Destinations
 from consumer.dispatch import Dispatch
 from consumer.drafts import Drafts
 from consumer.generation import Generation, boot_clock
@@ -52,6 +54,7 @@ class Consumer:
         *,
         provider_transport: httpx.AsyncBaseTransport | None = None,
         picture_transport: httpx.AsyncBaseTransport | None = None,
+        picture_resolver: AbstractResolver | None = None,
         clock: Callable[[], float] = boot_clock,
     ) -> None:
         self._settings = settings
@@ -69,7 +72,8 @@ class Consumer:
             transport=provider_transport,
         )
         self._pictures = httpx.AsyncClient(
-            transport=picture_transport or Lines(),
+            transport=picture_transport
+            or Lines(destinations=Destinations(settings.modelslab_base_url, resolver=picture_resolver)),
             timeout=httpx.Timeout(settings.download_timeout, connect=5.0),
         )
         # without webhooks: nobody serves /hooks yet
@@ -216,11 +220,19 @@ def build(
     *,
     provider_transport: httpx.AsyncBaseTransport | None = None,
     picture_transport: httpx.AsyncBaseTransport | None = None,
+    picture_resolver: AbstractResolver | None = None,
     clock: Callable[[], float] = boot_clock,
 ) -> Consumer:
     """A consumer that has not connected to anything yet; what is not ours enters through the keyword arguments.
 
-    `clock` (seconds) judges how old a sending mark is. Raises `consumer.models.CatalogueError` for a models' file and
-    ValueError for addresses that cannot be used.
+    `picture_transport` answers in place of the hosts that pictures lie on, `picture_resolver` in place of the system's
+    resolver of their names. `clock` (seconds) judges how old a sending mark is.
+    Raises `consumer.models.CatalogueError` for a models' file and ValueError for addresses that cannot be used.
     """
-    return Consumer(settings, provider_transport=provider_transport, picture_transport=picture_transport, clock=clock)
+    return Consumer(
+        settings,
+        provider_transport=provider_transport,
+        picture_transport=picture_transport,
+        picture_resolver=picture_resolver,
+        clock=clock,
+    )

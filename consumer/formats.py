@@ -3,8 +3,11 @@
 Offsets: PNG (W3C, 11.2.2), JPEG (ITU-T T.81, annex B), WebP (RFC 9649), AVIF (ISO/IEC 23008-12, `ispe`).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+_PARTS_MAX = 100_000
+"""Chunks, boxes and segments that are looked at: a file made of nothing else must not hold the process."""
 _AVIF_HEADER = 64 * 1024
 """Bytes; properties stand before the picture's data in every file an encoder writes in one pass."""
 
@@ -35,6 +38,50 @@ def sniff(data: bytes) -> Format | None:
     return Format(*found, width, height)
 
 
+def breaks_off(data: bytes, kind: Format) -> bool:
+    """Whether the picture plainly ends before its end; no pixel is looked at.
+
+    PNG, WebP and AVIF say how long their parts are; in a JPEG's compressed pixels the end marker cannot occur.
+    """
+    match kind.extension:
+        case "png":
+            return _png_breaks_off(data)
+        case "webp":
+            # one byte of grace: some writers leave out the padding of an odd last chunk
+            return int.from_bytes(data[4:8], "little") + 8 > len(data) + 1
+        case "avif":
+            return _avif_breaks_off(data)
+        case _:
+            scan = next((at for at, marker in _jpeg_markers(data) if marker == 0xDA), None)
+            return scan is None or data.find(b"\xff\xd9", scan) == -1
+
+
+def _png_breaks_off(data: bytes) -> bool:
+    at = 8
+    for _ in range(_PARTS_MAX):
+        if at + 8 > len(data):
+            return True
+        if data[at + 4 : at + 8] == b"IEND":
+            return False
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return False
+
+
+def _avif_breaks_off(data: bytes) -> bool:
+    at = 0
+    for _ in range(_PARTS_MAX):
+        if at + 8 > len(data):
+            # what follows the last box is nobody's
+            return at > len(data)
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size == 0:  # to the end of the file
+            return False
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        at += max(8, size)
+    return False
+
+
 def _png(data: bytes) -> tuple[int, int] | None:
     if len(data) < 24 or data[12:16] != b"IHDR":
         return None
@@ -42,24 +89,30 @@ def _png(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg(data: bytes) -> tuple[int, int] | None:
+    for at, marker in _jpeg_markers(data):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame's header
+            if at + 9 > len(data):
+                return None
+            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+    return None
+
+
+def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """(where it stands, marker) of each segment up to the first pixels."""
     at = 2
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            return None
+    for _ in range(_PARTS_MAX):
+        if at + 4 > len(data) or data[at] != 0xFF:
+            return
         marker = data[at + 1]
         if marker == 0xFF:  # fill
             at += 1
         elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # without a length
             at += 2
-        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # the frame's header
-            if at + 9 > len(data):
-                return None
-            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
-        elif marker in (0xD9, 0xDA):  # the end, or pixels before any frame
-            return None
         else:
+            yield at, marker
+            if marker in (0xD9, 0xDA):  # the end, or pixels
+                return
             at += 2 + max(2, int.from_bytes(data[at + 2 : at + 4], "big"))
-    return None
 
 
 def _webp(data: bytes) -> tuple[int, int] | None:

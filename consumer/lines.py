@@ -12,6 +12,9 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
+from yarl import URL
+
+from consumer.destinations import Destinations
 
 _KEEPALIVE_SECONDS = 4.0
 """Below the 5 s after which common servers close: a request that races the close would count as uncertain."""
@@ -35,23 +38,38 @@ _AFTER_SENDING: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] =
 
 
 class Lines(httpx.AsyncBaseTransport):
-    """As many connections as there are calls at once, kept alive for the next. To be used in one event loop."""
+    """As many connections as there are calls at once, kept alive for the next. To be used in one event loop.
 
-    def __init__(self) -> None:
+    With `destinations` only what they allow is connected to. Through a proxy names are resolved by it, so what a name
+    may stand for is the proxy's to judge.
+    """
+
+    def __init__(self, *, destinations: Destinations | None = None) -> None:
+        self._destinations = destinations
         self._session: aiohttp.ClientSession | None = None
+        # the proxy's own address is the operator's choice, and usually within our network
+        self._through_proxy: aiohttp.ClientSession | None = None
         self._proxies: dict[tuple[str, str], str | None] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """One exchange; redirects, cookies and compression are the caller's business. Raises httpx.TransportError."""
         limits = request.extensions.get("timeout", {})
+        proxy = self._proxy(request.url.scheme, request.url.host)
         with _in_httpx_words():
-            response = await self._opened().request(
+            # judged as aiohttp reads it: two readers of one address may differ about its host
+            try:
+                url = URL(str(request.url))
+            except ValueError as error:
+                raise httpx.UnsupportedProtocol(str(error)) from None
+            if self._destinations is not None:
+                self._destinations.judge(url)
+            response = await self._opened(proxied=proxy is not None).request(
                 request.method,
-                str(request.url),
+                url,
                 headers=request.headers,
                 data=await request.aread() or None,
                 allow_redirects=False,
-                proxy=self._proxy(request.url.scheme, request.url.host),
+                proxy=proxy,
                 timeout=aiohttp.ClientTimeout(
                     total=None,
                     connect=limits.get("connect"),
@@ -62,18 +80,18 @@ class Lines(httpx.AsyncBaseTransport):
         return httpx.Response(response.status, headers=response.raw_headers, stream=_Body(response), request=request)
 
     async def aclose(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._through_proxy):
+            if session is not None:
+                await session.close()
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _opened(self, *, proxied: bool) -> aiohttp.ClientSession:
         # at the first call: a session belongs to the loop that runs then
+        if proxied and self._destinations is not None:
+            if self._through_proxy is None:
+                self._through_proxy = _session(None)
+            return self._through_proxy
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
-            )
+            self._session = _session(self._destinations)
         return self._session
 
     def _proxy(self, scheme: str, host: str) -> str | None:
@@ -82,6 +100,15 @@ class Lines(httpx.AsyncBaseTransport):
         if known not in self._proxies:
             self._proxies[known] = None if proxy_bypass(host) else getproxies().get(scheme)
         return self._proxies[known]
+
+
+def _session(destinations: Destinations | None) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, resolver=destinations),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("User-Agent", "Accept-Encoding", "Content-Type"),
+    )
 
 
 class _Body(httpx.AsyncByteStream):

@@ -111,6 +111,18 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
         default=30.0, gt=0, description="longest pause in seconds between two tries to store"
     )
     download_timeout: float = Field(default=60.0, gt=0, description="seconds for one download of a picture")
+    download_bytes: int = Field(
+        default=25 * 1024 * 1024, ge=1024, description="largest picture that is taken from the provider, in bytes"
+    )
+    download_fresh_for: float = Field(
+        default=10.0,
+        ge=0,
+        description="seconds in which a picture that is not found, or breaks off, may only be too fresh: it is asked "
+        "for again before that counts as a failure",
+    )
+    download_fresh_retry: float = Field(
+        default=0.5, gt=0, description="first pause in seconds between two such tries; each is longer by half, up to 2"
+    )
     drain: float = Field(
         default=150.0, ge=0, description="seconds a stopping consumer gives open submits; above the submit timeout"
     )

@@ -19,6 +19,8 @@ from telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
+_EARLY_LONGEST = 2.0
+
 FreshUrls = Callable[[], Awaitable[list[str]]]
 
 
@@ -54,6 +56,27 @@ class Gate:
                 self._empty.set()
 
 
+class _Pauses:
+    """Between the tries to store one picture; in seconds."""
+
+    def __init__(self, settings: ConsumerSettings) -> None:
+        self.longest = settings.storing_retry_longest
+        self._next = settings.storing_retry
+        self._early = settings.download_fresh_retry
+        self._fresh_until = time.monotonic() + settings.download_fresh_for
+
+    def next(self) -> float:
+        pause, self._next = self._next, min(2 * self._next, self.longest)
+        return pause
+
+    def early(self) -> float | None:
+        """The same while the links are fresh; then None."""
+        if time.monotonic() >= self._fresh_until:
+            return None
+        pause, self._early = self._early, min(1.5 * self._early, _EARLY_LONGEST)
+        return pause
+
+
 class Storing:
     """Downloads and stores pictures; one for the process."""
 
@@ -66,11 +89,12 @@ class Storing:
     async def store(self, claimed: Claimed, urls: list[str], proxies: list[str], fresh: FreshUrls) -> Stored:
         """Try the addresses, then the proxies, then addresses from a fresh fetch, 1 to 30 s apart.
 
-        Raises `TooLate` at the deadline, `NotAPicture` when every source answered with something else.
+        What is not there yet is asked for again for some seconds before that counts. Raises `TooLate` at the deadline,
+        `NotAPicture` when every source answered with something else.
         """
         began = time.monotonic()
         deadline = began + claimed.seconds_left
-        pause = self._settings.storing_retry
+        pauses = _Pauses(self._settings)
         strange: set[str] = set()
         while True:
             try:
@@ -79,26 +103,36 @@ class Storing:
                     stored = await self._put(claimed, await self._fetch([*urls, *proxies]))
                 metrics.observe("storing_seconds", time.monotonic() - began)
                 return stored
-            except NotAPicture:
-                strange.update(urls, proxies)
-                urls, proxies = [url for url in await fresh() if url not in strange], []
-                if not urls:
-                    raise
-                continue
-            except DownloadFailed as error:
-                metrics.count("storing_repeats", reason="download")
-                log.warning("download_failed", record_id=str(claimed.record_id), error=str(error))
-                urls = await fresh() or urls
+            except (NotAPicture, DownloadFailed) as error:
+                early = pauses.early() if error.not_yet else None
+                if early is not None:
+                    pause = early
+                elif isinstance(error, NotAPicture):
+                    strange.update(urls, proxies)
+                    urls, proxies = [url for url in await fresh() if url not in strange], []
+                    if not urls:
+                        raise
+                    continue
+                else:
+                    metrics.count("storing_repeats", reason="download")
+                    log.warning("download_failed", record_id=str(claimed.record_id), error=str(error))
+                    urls = await fresh() or urls
+                    pause = pauses.next() if error.retryable else pauses.longest
             except MediaUnavailable as error:
                 metrics.count("storing_repeats", reason="media")
                 log.warning("media_unavailable", record_id=str(claimed.record_id), error=str(error))
+                pause = pauses.next()
             if time.monotonic() + pause > deadline:
                 raise TooLate
             await asyncio.sleep(pause)
-            pause = min(pause * 2, self._settings.storing_retry_longest)
 
     async def _fetch(self, urls: list[str]) -> Picture:
-        return await download(self._client, urls, time_limit=self._settings.download_timeout)
+        return await download(
+            self._client,
+            urls,
+            limit_bytes=self._settings.download_bytes,
+            time_limit=self._settings.download_timeout,
+        )
 
     async def _put(self, claimed: Claimed, picture: Picture) -> Stored:
         key = keys.image_key(claimed.record_id, picture.sha256, picture.extension)

@@ -85,7 +85,12 @@ _LIBRARIES = (
         "for `SCENEWIRE_MEDIA_URL=s3://...`; likewise `GOOGLE_*` for `gs://` and `AZURE_*` for `az://`, as obstore "
         "reads them",
     ),
-    ("`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`", "consumer", "a proxy on the way to the provider and its pictures"),
+    (
+        "`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`",
+        "consumer",
+        "a proxy on the way to the provider and its pictures; it resolves their hosts' names, so let it refuse to "
+        "connect to your own network (without one the consumer itself does)",
+    ),
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.flow.working import PNG, Line, error, line_of, processing, settings_of, success
+from tests.hosts import Host, Names
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -54,6 +55,42 @@ async def test_a_picture_that_cannot_be_had_is_asked_for_at_its_second_and_its_n
     first, second = "https://pictures.test/j1.png", "https://proxy.test/j1.png"
     assert line.pictures.asked == [first, second, first, second, "https://pictures.test/new.png"]
     assert (row.retry_count, len(line.provider.submits)) == (0, 1)
+
+
+async def test_a_fresh_link_is_asked_again_before_its_failure_counts(line: Line) -> None:
+    line.start(download_fresh_for=60.0, download_fresh_retry=0.01)
+    line.pictures.answers.extend([404, 404, PNG[:-20], 404])
+    line.provider.scripted(processing("j1"), fetches=(success("j1"), error("nobody asks for this")))
+    await line.ended(await line.ask())
+    assert line.pictures.asked == ["https://pictures.test/j1.png"] * 5
+    assert len(line.provider.submits) == len(line.provider.fetches) == 1
+
+
+async def test_a_fresh_link_is_fresh_for_so_long_only(line: Line) -> None:
+    line.start(download_fresh_for=0.3, download_fresh_retry=0.1)
+    line.pictures.answers.extend([404] * 20)
+    fresh = success("j1", output=["https://pictures.test/fresh.png"])
+    line.provider.scripted(processing("j1"), fetches=(success("j1"), *[fresh] * 20))
+    await line.ended(await line.ask())
+    again = [url.rpartition("/")[2] for url in line.pictures.asked]
+    # at 0, 0.1, 0.25 and 0.475 s; a machine that is busy may come too late for one of them
+    assert 3 <= again.count("j1.png") <= 4
+    assert set(again[4:]) == {"fresh.png"}
+    assert len(line.provider.submits) == 1
+
+
+async def test_a_picture_comes_from_the_second_source_where_the_first_leads_home(line: Line) -> None:
+    """Real hosts: the first address redirects to a cloud's metadata, which must not be asked."""
+    pages = {"/first.png": b"http://metadata.test/latest/meta-data", "/second.png": PNG}
+    async with Host(pages).on("127.0.0.1") as host:
+        line.names = Names(cdn_test=[["127.0.0.1"]], metadata_test=[["169.254.169.254"]])
+        line.start(modelslab_base_url=f"http://127.0.0.1:{host.port}")
+        first, second = (f"http://cdn.test:{host.port}{path}" for path in pages)
+        line.provider.scripted(success("j1", output=[first], proxy_links=[second]))
+        record_id = await line.ask()
+        await line.ended(record_id)
+        assert line.names.asked == ["cdn.test", "metadata.test"]
+    assert len(line.provider.submits) == 1
 
 
 async def test_only_when_no_source_has_a_picture_another_is_made(line: Line) -> None:

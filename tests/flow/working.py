@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import struct
+import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import httpx
+from aiohttp.abc import AbstractResolver
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import Row
 
@@ -30,7 +32,21 @@ from tests.connected.steps import Steps, request
 
 SECRET = "0123456789abcdef0123456789abcdef"
 PATIENCE = 30.0
-PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 16, 9) + b"\x08\x02\x00\x00\x00" + b"picture" * 20
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+PNG = b"".join(
+    (
+        b"\x89PNG\r\n\x1a\n",
+        _chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 9, 8, 2, 0, 0, 0)),
+        _chunk(b"IDAT", zlib.compress((b"\x00" + b"\x20\x60\xa0" * 16) * 9)),
+        _chunk(b"IEND", b""),
+    )
+)
+"""A real one, of 16 x 9 pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +167,8 @@ class Line:
         self.steps = Steps(database)
         self.provider = Provider()
         self.pictures = Pictures()
+        # where it is given, pictures come from real hosts, by its names
+        self.names: AbstractResolver | None = None
         self.sender = Sender(settings)
         self.running: list[Running] = []
 
@@ -158,7 +176,10 @@ class Line:
         """One more consumer, with these settings changed."""
         settings = ConsumerSettings.model_validate({**self.settings.model_dump(), **changes})
         consumer = build(
-            settings, provider_transport=self.provider.transport, picture_transport=self.pictures.transport
+            settings,
+            provider_transport=self.provider.transport,
+            picture_transport=self.pictures.transport if self.names is None else None,
+            picture_resolver=self.names,
         )
         stop = asyncio.Event()
         running = Running(consumer, stop, asyncio.create_task(consumer.run(stop), name="consumer"))
@@ -248,6 +269,7 @@ def settings_of(database_url: str, kafka_servers: str, namespace: str, media: Pa
         "poll_interval": 0.05,
         "progress_interval": 0.01,
         "sweep": 0.1,
+        "download_fresh_for": 0.0,
         "storing_retry": 0.05,
         "storing_retry_longest": 0.1,
         "worker_beat": 0.2,
