@@ -49,8 +49,12 @@ class Breaker:
         self._moved: float | None = None
         self._open: set[str] = set()
 
+    async def stands(self) -> Noted:
+        """What is open now."""
+        return await patiently(lambda: breakers.stands(self._database))
+
     async def failed(self, attempt_id: UUID, error_class: ErrorClass) -> Noted:
-        """Note how an attempt failed; tells what is open now."""
+        """Note how the provider failed an attempt; tells what is open now."""
         failing = _FAILING.get(error_class)
         if failing is None:
             if error_class in _ANSWERS:

@@ -41,11 +41,12 @@ class Settlement:
         self._breaker = breaker
         self._slot_freed = slot_freed
 
-    async def settle(self, claimed: Claimed, failure: ProviderFailure) -> Claimed | None:
-        """Ask for the verdict and carry it out."""
+    async def settle(self, claimed: Claimed, failure: ProviderFailure, *, ours: bool = False) -> Claimed | None:
+        """Ask for the verdict and carry it out. `ours`: it says nothing of the provider, so no breaker counts it."""
         # of an uncertain attempt that was followed to its end, the failure was counted when it became uncertain
         late = claimed.outcome == "uncertain"
-        noted = await self._breaker.failed(claimed.attempt_id, failure.error_class)
+        breaker = self._breaker
+        noted = await (breaker.stands() if ours else breaker.failed(claimed.attempt_id, failure.error_class))
         draft: Draft | None = None
         if failure.error_class is ErrorClass.MODEL_UNAVAILABLE:
             tried = await patiently(lambda: settling.tried_models(self._database, claimed.claim_token))
@@ -125,7 +126,7 @@ class Settlement:
     async def give_up_unanswered(self, claimed: Claimed) -> None:
         """A submit that is still open when the grace of a stop ends, or whose worker died: its outcome is unknown."""
         metrics.count("uncertain")
-        await self.settle(claimed, _unanswered())
+        await self.settle(claimed, _unanswered(), ours=True)
 
     async def end(self, claimed: Claimed, error_class: ErrorClass, code: str, message: str) -> None:
         """End the record without asking for a verdict."""

@@ -156,6 +156,11 @@ async def failed(database: Database, attempt_id: UUID, failing: Failing, rules: 
     return await database.run(work)
 
 
+async def stands(database: Database) -> Noted:
+    """What is open, with nothing noted. Raises `Unavailable`."""
+    return await database.run(_noted)
+
+
 async def _count(tx: Transaction, scope: str, failing: Failing, record_id: UUID, epoch: int, rules: Rules) -> bool:
     (stands,) = await tx.fetch(_LOCK, scope)
     if stands.open or epoch < stands.epoch:

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.words import Tier
 from tests.connected.steps import request
-from tests.flow.working import Answer, Line, error, line_of, settings_of
+from tests.flow.working import Answer, Held, Line, error, line_of, settings_of
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -132,3 +132,21 @@ async def test_a_model_that_is_gone_costs_a_round_trip_a_few_times_and_then_none
 async def _made(call: object) -> object:
     track_id = call.track_id  # type: ignore[attr-defined]
     return {"status": "success", "id": track_id, "output": [f"https://pictures.test/{track_id}.png"]}
+
+
+async def test_a_worker_that_leaves_open_submits_says_nothing_of_the_provider(line: Line) -> None:
+    held = [Held(_made) for _ in range(3)]
+    line.provider.scripted(*held)
+    records = await ask(line, 3)
+    # one more of its failures would open it, if these were the provider's
+    running = line.start(breaker_outages=2, breaker_span=0.0, drain=0.0)
+    for one in held:
+        await one.asked.wait()
+    await running.stopped()
+    for one in held:
+        one.go.set()
+    assert [row.outcome for record_id in records for row in await line.steps.attempts(record_id)] == ["uncertain"] * 3
+    assert await line.steps.sql("SELECT scope FROM breakers WHERE failures > 0") == []
+    line.start()
+    for record_id in records:
+        await line.ended(record_id)
