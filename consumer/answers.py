@@ -20,6 +20,10 @@ _TEXT_MAX = 4_000
 """Characters of a provider's text that are matched; bounds the cost of a hostile answer."""
 
 
+_ABOUT_THE_CALLER = frozenset({ErrorClass.RATE_LIMITED, ErrorClass.AUTH, ErrorClass.QUOTA})
+"""Said to a fetch, these tell of our account and not of the job: it is made and paid, and asked for again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Succeeded:
     """The pictures are made. `proxy_urls` are second addresses of the same pictures, never a sign of success.
@@ -153,7 +157,7 @@ def _error(
         row = CODES[422]
     if row is None:
         row = CODES.get(code) or (CODES[503] if code >= 500 else _unknown(code, said_no=said_no))
-    about_the_job = said_no and code < 500 and code != 429 and row[0] is not ErrorClass.RATE_LIMITED
+    about_the_job = said_no and code < 500 and code != 429 and row[0] not in _ABOUT_THE_CALLER
     retry_after = fields.retry_after(body.get("retry_after"), headers, hint)
     return _failure(row, code, content, redact, request_id, retry_after=retry_after, terminal=about_the_job)
 

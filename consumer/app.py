@@ -68,7 +68,6 @@ class Consumer:
             api_key=settings.modelslab_api_key,
             submit_timeout=settings.submit_timeout,
             fetch_timeout=settings.fetch_timeout,
-            connections=settings.provider_slots,
             transport=provider_transport,
         )
         self._pictures = httpx.AsyncClient(

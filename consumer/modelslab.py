@@ -1,14 +1,16 @@
 """The ModelsLab client: the only place that speaks the provider's HTTP and the only one that holds the API key.
 
-Invariants: the key travels in the JSON body (docs.modelslab.com, authentication), to the configured host or the
-provider's own over https, and appears in no exception, log or text that leaves this module. No request is repeated
-and no redirect followed here: a submit may cost money, and only `consumer.verdicts` decides on another one.
+Invariants: the key travels in the JSON body (docs.modelslab.com, authentication), to the configured host or, where
+that is the provider's, another of its own, over https (loopback apart), and appears in no exception, log or text that
+leaves this module. No request is repeated and no redirect followed here: a submit may cost money, and only
+`consumer.verdicts` decides on another one.
 
 It drives httpx's transports directly. A provider's call needs no cookies, redirects or event hooks, and leaving
 `httpx.AsyncClient` out saves a fifth of the CPU of a call.
 """
 
 import asyncio
+import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,7 +37,7 @@ _ANSWER_MAX_BYTES = 1024 * 1024
 
 
 class ModelsLab:
-    """Submits image generations and looks after them. Times in seconds; `connections` is the number of slots.
+    """Submits image generations and looks after them. Times in seconds.
 
     Raises ValueError for a base URL without scheme and host. A trailing `/api/v6` or `/api/v7` is cut with a warning.
     """
@@ -47,7 +49,6 @@ class ModelsLab:
         api_key: SecretStr | str,
         submit_timeout: float,
         fetch_timeout: float,
-        connections: int,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._base = _base(base_url)
@@ -90,21 +91,23 @@ class ModelsLab:
         await self._transport.aclose()
 
     def _trusted(self, fetch_url: str | None) -> httpx.URL | None:
-        """The address if the key may go there: our base's own origin, or the provider's hosts over https."""
+        """The address if the key may go there, else None: it must be over https (only a loopback host need not) and of
+        our base's own origin, or of another of the provider's hosts where the base is one (a gateway's answers may name
+        the provider itself, past which the gateway was put).
+        """
         if fetch_url is None:
             return None
         try:
             url = httpx.URL(fetch_url)
         except (httpx.InvalidURL, ValueError):
             return None
-        if url.userinfo:
+        if url.userinfo or not (url.scheme == "https" or _loopback(url.host)):
             return None
         ours = (self._base.scheme, self._base.host, self._base.port)
         if (url.scheme, url.host, url.port) == ours:
             return url
-        if url.scheme == "https" and url.port is None and url.host in PROVIDER_HOSTS:
-            return url
-        return None
+        theirs = url.scheme == "https" and url.port is None and url.host in PROVIDER_HOSTS
+        return url if theirs and self._base.host in PROVIDER_HOSTS else None
 
     def _redact(self, text: str) -> str:
         key = self._key.get_secret_value()
@@ -195,4 +198,15 @@ def _base(base_url: str) -> httpx.URL:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host or url.userinfo:
         raise ValueError("MODELSLAB_BASE_URL must be a scheme and a host, such as https://modelslab.com")
+    if url.scheme == "http" and not _loopback(url.host):
+        if url.host in PROVIDER_HOSTS:
+            raise ValueError(f"MODELSLAB_BASE_URL sends the API key unencrypted: write https://{url.host}")
+        log.warning("base_url_unencrypted", host=url.host, advice="the API key can be read on the way: use https")
     return url
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761

@@ -56,7 +56,6 @@ async def _run(steps: Steps, provider: Provider, folder: Path, url: str, clock: 
                 api_key="the-key",
                 submit_timeout=5,
                 fetch_timeout=5,
-                connections=1,
                 transport=provider.transport,
             ),
             settlement=settlement,

@@ -34,7 +34,6 @@ def client(handler: Handler, base_url: str = BASE, submit_timeout: float = 30.0)
         api_key=SecretStr(KEY),
         submit_timeout=submit_timeout,
         fetch_timeout=5.0,
-        connections=5,
         transport=httpx.MockTransport(handler),
     )
 
@@ -319,9 +318,7 @@ async def test_an_answer_that_trickles_ends_with_the_submit_timeout() -> None:
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
             return await asyncio.Future()
 
-    provider = ModelsLab(
-        base_url=BASE, api_key=KEY, submit_timeout=0.01, fetch_timeout=1, connections=1, transport=Stalled()
-    )
+    provider = ModelsLab(base_url=BASE, api_key=KEY, submit_timeout=0.01, fetch_timeout=1, transport=Stalled())
     with pytest.raises(ProviderFailure) as caught:
         await provider.submit({}, path=PATH, track_id="t")
     assert (caught.value.error_class, caught.value.sent) == (C.TIMEOUT, True)
@@ -365,10 +362,17 @@ FETCHED: list[tuple[Any, int, bool]] = [
     ({"status": "failed", "id": 77, "message": "Processing failed: Invalid input dimensions"}, 200, True),
     ({"status": "error", "message": "Images cannot be generated at the moment, try use another model"}, 200, True),
     ({"status": "error", "message": "Model not found: x"}, 404, True),
+    ({"status": "failed", "id": "", "message": "Request not found", "output": ""}, 200, True),
+    ({"status": "failed", "id": 77}, 200, True),
+    ({"status": "error", "id": 77, "message": "A word nobody has seen"}, 200, True),
     ({"status": "success", "id": 77, "output": []}, 200, True),
     ({"status": "error", "message": "Internal server error. Please try again."}, 500, False),
     ({"status": "error", "message": "Rate limit exceeded"}, 200, False),
     ({"status": "error", "message": "Rate limit exceeded"}, 429, False),
+    # of our account, not of the job: that is paid for, and still there when the key is right again
+    (error("Invalid API key"), 401, False),
+    (error("Invalid Api Key"), 200, False),
+    (error("You are out of credits"), 200, False),
     ({"status": "dreaming", "id": 77}, 200, False),
     (b"<html>", 502, False),
     (b"<html>", 200, False),
@@ -381,34 +385,53 @@ async def test_a_fetch_says_whether_the_job_itself_is_over(body: Any, code: int,
     assert (await fetch_refused(says(body, code))).terminal is terminal
 
 
-ADDRESSES: list[tuple[str | None, str]] = [
-    (None, BASE + "/api/v7/images/fetch/77"),
-    (BASE + "/api/v7/images/fetch/elsewhere/77", BASE + "/api/v7/images/fetch/elsewhere/77"),
-    ("https://modelslab.com/api/v7/images/fetch/77", "https://modelslab.com/api/v7/images/fetch/77"),
-    ("https://stablediffusionapi.com/api/v3/fetch/77", "https://stablediffusionapi.com/api/v3/fetch/77"),
-    ("http://modelslab.com/api/v7/images/fetch/77", BASE + "/api/v7/images/fetch/77"),
-    ("http://modelslab.test/api/v7/images/fetch/77", BASE + "/api/v7/images/fetch/77"),
-    ("https://modelslab.test:8443/fetch/77", BASE + "/api/v7/images/fetch/77"),
-    ("https://modelslab.com:8443/fetch/77", BASE + "/api/v7/images/fetch/77"),
-    ("https://evil.example/api/v7/images/fetch/77", BASE + "/api/v7/images/fetch/77"),
-    ("https://modelslab.com@evil.example/fetch/77", BASE + "/api/v7/images/fetch/77"),
-    ("https://user@modelslab.com/fetch/77", BASE + "/api/v7/images/fetch/77"),
-    ("https://modelslab.com.evil.example/fetch/77", BASE + "/api/v7/images/fetch/77"),
-    ("https://[oops/fetch/77", BASE + "/api/v7/images/fetch/77"),
-    ("file:///etc/passwd", BASE + "/api/v7/images/fetch/77"),
+OWN = "https://modelslab.com"
+LOOPBACK = "http://127.0.0.1:8703"
+PLAIN = "http://simulator:8703"
+ADDRESSES: list[tuple[str, str | None, str]] = [
+    # the base, what the answer says, where the key goes (/77: the address that we build ourselves)
+    (OWN, None, "/77"),
+    (OWN, "https://modelslab.com/api/v7/images/fetch/77", "https://modelslab.com/api/v7/images/fetch/77"),
+    (OWN, "https://modelslab.com/elsewhere/77", "https://modelslab.com/elsewhere/77"),
+    (OWN, "https://stablediffusionapi.com/api/v3/fetch/77", "https://stablediffusionapi.com/api/v3/fetch/77"),
+    (OWN, "http://modelslab.com/api/v7/images/fetch/77", "/77"),
+    (OWN, "https://modelslab.com:8443/fetch/77", "/77"),
+    (OWN, "https://evil.example/api/v7/images/fetch/77", "/77"),
+    (OWN, "https://modelslab.com@evil.example/fetch/77", "/77"),
+    (OWN, "https://user@modelslab.com/fetch/77", "/77"),
+    (OWN, "https://modelslab.com.evil.example/fetch/77", "/77"),
+    (OWN, "https://xmodelslab.com/fetch/77", "/77"),
+    (OWN, "https://modelslab.com\\@evil.example/fetch/77", "/77"),
+    (OWN, "//evil.example/fetch/77", "/77"),
+    (OWN, "https://[oops/fetch/77", "/77"),
+    (OWN, "file:///etc/passwd", "/77"),
+    (OWN, "http://127.0.0.1/fetch/77", "/77"),
+    # a gateway of our own: what lies behind it is not asked past it
+    (BASE, BASE + "/elsewhere/77", BASE + "/elsewhere/77"),
+    (BASE, "http://modelslab.test/elsewhere/77", "/77"),
+    (BASE, "https://modelslab.test:8443/fetch/77", "/77"),
+    (BASE, "https://modelslab.com/api/v7/images/fetch/77", "/77"),
+    # only a loopback host need not be https
+    (LOOPBACK, LOOPBACK + "/elsewhere/77", LOOPBACK + "/elsewhere/77"),
+    (LOOPBACK, "http://127.0.0.1:9999/fetch/77", "/77"),
+    (LOOPBACK, "https://modelslab.com/api/v7/images/fetch/77", "/77"),
+    ("http://localhost:8703", "http://localhost:8703/else/77", "http://localhost:8703/else/77"),
+    ("http://[::1]:8703", "http://[::1]:8703/else/77", "http://[::1]:8703/else/77"),
+    (PLAIN, PLAIN + "/elsewhere/77", "/77"),
 ]
 
 
-@pytest.mark.parametrize(("fetch_url", "asked"), ADDRESSES)
-async def test_the_key_goes_to_no_foreign_host(fetch_url: str | None, asked: str) -> None:
+@pytest.mark.parametrize(("base_url", "fetch_url", "asked"), ADDRESSES)
+async def test_the_key_goes_to_no_foreign_host(base_url: str, fetch_url: str | None, asked: str) -> None:
     seen: list[httpx.Request] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
         seen.append(request)
         return httpx.Response(200, json={"status": "processing", "id": 99, "eta": 2, "track_id": "t-1"})
 
-    assert await client(handler).fetch("77", fetch_url) == Processing("77", 2.0, None, "t-1")
-    assert [str(request.url) for request in seen] == [asked]
+    assert await client(handler, base_url).fetch("77", fetch_url) == Processing("77", 2.0, None, "t-1")
+    expected = base_url + "/api/v7/images/fetch/77" if asked == "/77" else asked
+    assert [str(request.url) for request in seen] == [expected]
     assert json.loads(seen[0].content) == {"key": KEY}
 
 
@@ -448,6 +471,16 @@ async def test_a_base_url_with_the_api_s_version_is_cut_with_a_warning(tail: str
     assert [entry["log_level"] for entry in logs] == ["warning"]
 
 
+def test_a_key_on_an_open_line_is_warned_of_and_never_sent_so_to_the_provider() -> None:
+    with capture_logs() as logs:
+        client(says({}), "http://simulator:8703")
+        client(says({}), LOOPBACK)
+        client(says({}), "http://simulator.localhost:8703")
+    assert [(entry["event"], entry["host"]) for entry in logs] == [("base_url_unencrypted", "simulator")]
+    with pytest.raises(ValueError, match=r"write https://modelslab\.com"):
+        client(says({}), "http://modelslab.com")
+
+
 async def test_a_base_url_keeps_its_port_and_prefix() -> None:
     seen: list[str] = []
 
@@ -465,11 +498,6 @@ async def test_a_base_url_keeps_its_port_and_prefix() -> None:
 def test_a_base_url_that_is_none_is_refused(base_url: str) -> None:
     with pytest.raises(ValueError, match="MODELSLAB_BASE_URL"):
         client(says({}), base_url)
-
-
-async def test_real_pools_are_built_for_many_slots() -> None:
-    provider = ModelsLab(base_url=BASE, api_key=KEY, submit_timeout=1, fetch_timeout=1, connections=250)
-    await provider.close()
 
 
 def everything(failure: ProviderFailure) -> str:
