@@ -75,6 +75,8 @@ class Claimed:
     sent: bool
     outcome: str | None
     provider_request_id: str | None
+    # the id is a webhook's word: a fetch must confirm it before it counts
+    unconfirmed: bool
     fetch_url: str | None
     eta: float | None
     output_urls: list[str] | None
@@ -86,7 +88,8 @@ class Claimed:
 CLAIMED_COLUMNS = f"""g.id AS record_id, a.id AS attempt_id, a.attempt, g.claim_token, a.model_id, a.prompt, a.path,
     a.payload, a.webhook_token, g.retry_count, g.takeovers, g.lane, g.user_tier, g.image_type, g.scene_description,
     g.style, g.aspect_ratio, g.custom_prompt, g.traceparent, a.sent_at IS NOT NULL AS sent, a.outcome,
-    coalesce(a.provider_request_id, a.webhook_request_id) AS provider_request_id, a.fetch_url,
+    coalesce(a.provider_request_id, a.webhook_request_id) AS provider_request_id,
+    a.provider_request_id IS NULL AND a.webhook_request_id IS NOT NULL AS unconfirmed, a.fetch_url,
     a.eta::float8 AS eta, a.output_urls, a.proxy_urls,
     extract(epoch FROM {DEADLINE} - now())::float8 AS seconds_left"""
 
