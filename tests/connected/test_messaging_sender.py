@@ -32,18 +32,22 @@ def events(count: int, *, keys: int = 5, topic: str = TOPIC.name) -> list[Outgoi
     return [Outgoing(topic, f"key-{n % keys}", b"%d" % n, {"n": str(n)}) for n in range(count)]
 
 
-async def on_record(settings: KafkaSettings) -> list[tuple[str, int]]:
+async def on_record(settings: KafkaSettings, partitions: int = TOPIC.partitions) -> list[tuple[str, int]]:
     """(key, number) of all events, partition by partition."""
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_servers, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        partitions = [TopicPartition(settings.namespace + TOPIC.name, p) for p in range(TOPIC.partitions)]
-        ends = await consumer.end_offsets(partitions)
-        consumer.assign(partitions)
+        places = [TopicPartition(settings.namespace + TOPIC.name, p) for p in range(partitions)]
+        ends = await consumer.end_offsets(places)
+        consumer.assign(places)
         found: list[tuple[str, int]] = []
         while sum(ends.values()) > len(found):
             batches = await consumer.getmany(timeout_ms=1000)
-            found += [(record.key.decode(), int(record.value)) for records in batches.values() for record in records]
+            found += [
+                (record.key.decode() if record.key else "", int(record.value))
+                for records in batches.values()
+                for record in records
+            ]
         return found
     finally:
         await consumer.stop()
@@ -90,6 +94,35 @@ async def test_any_bytes_may_be_key_or_header_and_none_of_both(settings: KafkaSe
     finally:
         await consumer.stop()
     assert {one[:2]: one[2] for one in found} == {(b"\xff\xfe\x00", b"1"): headers, (None, b"\x00"): ()}
+
+
+async def test_what_one_batch_of_a_partition_does_not_hold_follows_in_the_next(settings: KafkaSettings) -> None:
+    padding = b" " * 10_000
+    sender = Sender(settings)
+    try:
+        # 1 MB for each of two keys, where a batch holds a quarter of that; and some without a key in between
+        rows = [Outgoing(TOPIC.name, f"key-{n % 2}" if n % 10 else None, b"%d" % n + padding) for n in range(200)]
+        await sender.send(rows)
+    finally:
+        await sender.discard()
+    found = await on_record(settings)
+    assert sorted(number for _, number in found) == list(range(200))
+    assert order_holds([one for one in found if one[0]])
+
+
+async def test_a_partition_that_came_later_is_used(settings: KafkaSettings) -> None:
+    sender = Sender(settings)
+    try:
+        await sender.send(events(10))
+        grown = TOPIC.model_copy(update={"partitions": 9})
+        await provision(settings, topics=[grown])
+        assert sender._producer is not None
+        await sender._producer.client.force_metadata_update()
+        await sender.send(events(200, keys=200))
+    finally:
+        await sender.discard()
+    assert len(await on_record(settings, partitions=9)) == 210
+    assert {number for _, number in await on_record(settings, partitions=3)} < set(range(200))
 
 
 async def test_a_missing_topic_is_told_at_once_and_nothing_is_sent(settings: KafkaSettings) -> None:
