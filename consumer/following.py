@@ -53,6 +53,9 @@ class Follower:
         eta = claimed.eta
         fetch_url = claimed.fetch_url
         wait = min(eta if eta is not None else self._settings.poll_interval, self._settings.poll_first_longest)
+        if claimed.sent:
+            # taken over: its estimate is of an unknown age, and who waits has waited for the takeover already
+            wait = 0.0
         told = _FIRST_PROGRESS
         while True:
             told = await self._wait(claimed, wait, began, eta, told)

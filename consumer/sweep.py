@@ -4,6 +4,7 @@ Every consumer sweeps; each step locks what it changes, so several at once are h
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -22,6 +23,8 @@ from telemetry import metrics
 log = structlog.get_logger(__name__)
 
 _HOUSEKEEPING_SECONDS = 60.0
+_PAST_IT = 0.01
+"""Seconds: to look when it is so, not just before."""
 _KEYS_KEPT_SECONDS = 48 * 3600.0
 _WORKERS_KEPT_SECONDS = 3600.0
 
@@ -53,8 +56,10 @@ class Sweep:
         """Sweep until `stop` is set; Postgres being away only pauses it."""
         while not stop.is_set():
             self._beat()
+            pause = self._settings.sweep
             try:
                 await self.once()
+                pause = min(pause, await self._until_somebody_is_silent())
                 metrics.count("sweeps", outcome="done")
             except Unavailable as error:
                 metrics.count("sweeps", outcome="unavailable")
@@ -62,7 +67,7 @@ class Sweep:
             except Exception:
                 metrics.count("sweeps", outcome="failed")
                 log.exception("sweep_failed")
-            await rest(stop, self._settings.sweep)
+            await rest(stop, pause)
 
     async def once(self) -> None:
         """One sweep. Raises `Unavailable`."""
@@ -82,11 +87,16 @@ class Sweep:
             self._dispatch.wake()
         await self._keep_house()
 
+    async def _until_somebody_is_silent(self) -> float:
+        """Whoever lives says so long before: this is short only for the dead, and saves them up to a whole period."""
+        silence = await workers.next_silence(self._database)
+        return math.inf if silence is None else silence + _PAST_IT
+
     async def _name_the_uncertain(self) -> None:
         after = self._settings.uncertain_after
         # first, so that none of them comes back while its work is called lost (W4)
         await workers.fence_silent(self._database, after=after)
-        for claimed in await abandoned.unanswered(self._database, after=after + self._settings.webhook_grace):
+        for claimed in await abandoned.unanswered(self._database, after=after):
             await self._settlement.give_up_unanswered(claimed)
 
     async def _keep_house(self) -> None:

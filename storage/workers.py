@@ -65,3 +65,15 @@ WHERE fenced_at IS NULL AND alive_until < now() - make_interval(secs => $1) RETU
 async def fence_silent(database: Database, *, after: float) -> int:
     """Fence workers silent for `after` seconds, before what they had sent is called uncertain (W4)."""
     return len(await database.fetch(_FENCE_SILENT, after))
+
+
+_NEXT_SILENCE = """
+SELECT extract(epoch FROM min(alive_until) - now())::float8 AS seconds FROM workers
+WHERE fenced_at IS NULL AND alive_until > now()
+"""
+
+
+async def next_silence(database: Database) -> float | None:
+    """Seconds until the next worker counts as dead if it gives no sign before; None: nobody is alive."""
+    (row,) = await database.fetch(_NEXT_SILENCE)
+    return None if row.seconds is None else float(row.seconds)

@@ -106,6 +106,19 @@ async def test_back_from_an_outage_it_first_writes_down_the_ids_it_holds(steps: 
         assert attempt.provider_request_id == "job-1"
 
 
+async def test_it_is_known_when_the_next_worker_falls_silent(steps: Steps) -> None:
+    assert await workers.next_silence(steps.database) is None
+    await steps.die(await steps.worker())
+    left = await steps.worker(life=1.0)
+    await workers.leave(steps.database, left)
+    assert await workers.next_silence(steps.database) is None
+    await steps.worker(life=900.0)
+    await steps.worker(life=600.0)
+    silence = await workers.next_silence(steps.database)
+    assert silence is not None
+    assert 500.0 < silence <= 600.0
+
+
 async def test_it_judges_others_only_when_its_own_line_has_held(database_url: str) -> None:
     began = time.monotonic()
     async with working(database_url) as worker:

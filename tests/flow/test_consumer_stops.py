@@ -65,11 +65,22 @@ async def test_a_stop_hands_back_what_has_an_id_and_the_next_goes_on_with_it(lin
     await first.stopped()
     row = await line.steps.record(record_id)
     assert (row.claim_token, row.status, row.takeovers) == (None, "in_progress", 0)
-    await line.steps.sql("UPDATE generation_attempts SET eta = 0")
+    # taken over it is looked at at once: how old its estimate is nobody knows
     line.start()
     row = await line.ended(record_id)
     assert (row.attempt, row.retry_count, row.takeovers) == (1, 0, 0)
     assert (len(line.provider.submits), len(line.provider.fetches)) == (1, 1)
+
+
+async def test_a_dead_workers_job_is_looked_at_when_its_life_ends_and_not_a_sweep_later(line: Line) -> None:
+    line.start(sweep=60.0)
+    await line.until(line.steps.slots)
+    sent = await line.steps.sent(await line.steps.worker(life=3.0))
+    await line.steps.named(sent)
+    await line.steps.sql("UPDATE generation_attempts SET eta = 600")
+    row = await line.ended(sent.record_id, within=20.0)
+    assert (row.attempt, row.retry_count, row.takeovers) == (1, 0, 0)
+    assert (len(line.provider.submits), len(line.provider.fetches)) == (0, 1)
 
 
 async def test_a_submit_that_gets_its_id_while_stopping_is_handed_back(line: Line) -> None:
