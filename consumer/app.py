@@ -75,7 +75,8 @@ class Consumer:
             or Lines(destinations=Destinations(settings.modelslab_base_url, resolver=picture_resolver)),
             timeout=httpx.Timeout(settings.download_timeout, connect=5.0),
         )
-        drafts = Drafts(catalogue, webhooks=settings.public_url is not None)
+        # without webhooks: nobody serves /hooks yet
+        drafts = Drafts(catalogue)
         dispatcher = Dispatcher(
             self._database,
             drafts.next,

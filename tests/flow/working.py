@@ -58,7 +58,6 @@ class Call:
     prompt: str
     model: str
     job: str
-    webhook: str
 
 
 Answer: TypeAlias = dict[str, Any] | httpx.Response | Exception | Callable[[Call], Awaitable[Any]]
@@ -104,8 +103,7 @@ class Provider:
         job = asked.url.path.rpartition("/fetch/")[2] if "/fetch/" in asked.url.path else ""
         calls, answers = (self.fetches, self.fetch_answers) if job else (self.submits, self.submit_answers)
         number = sum(call.job == job for call in calls) + 1
-        told = (str(body.get(name, "")) for name in ("track_id", "prompt", "model_id"))
-        call = Call(number, *told, job, body.get("webhook", ""))
+        call = Call(number, body.get("track_id", ""), body.get("prompt", ""), body.get("model_id", ""), job)
         calls.append(call)
         self.open += not job
         self.most_open = max(self.most_open, self.open)
