@@ -10,12 +10,6 @@ COPY requirements.txt /tmp/requirements.txt
 # wheels alone: nothing is compiled, so the image needs no compiler and runs no setup script
 RUN /opt/venv/bin/pip install --require-hashes --only-binary :all: -r /tmp/requirements.txt
 
-FROM packages AS simulator-packages
-COPY requirements-local.txt /tmp/requirements-local.txt
-# of what `local` needs the simulator needs Pillow alone: its lines of the lock, hashes included
-RUN sed -n '/^pillow==/,/[^\\]$/p' /tmp/requirements-local.txt > /tmp/pillow.txt \
-    && /opt/venv/bin/pip install --require-hashes --only-binary :all: --no-deps -r /tmp/pillow.txt
-
 FROM ${PYTHON_IMAGE} AS house
 # 10001: a number of no account on usual hosts; the folder's owner becomes that of a new volume mounted there
 RUN groupadd --gid 10001 scenewire \
@@ -35,7 +29,7 @@ COPY notifier notifier
 COPY client/studio client/studio
 
 FROM house AS simulator
-COPY --from=simulator-packages /opt/venv /opt/venv
+COPY --from=packages /opt/venv /opt/venv
 COPY local/__init__.py local/__init__.py
 COPY local/modelslab local/modelslab
 # compiled here: the root file system is read-only where it runs

@@ -26,7 +26,7 @@ from consumer.settlement import Settlement
 from consumer.storing import Storing
 from consumer.sweep import Sweep
 from consumer.worker import Worker
-from media.store import Media
+from media.store import Media, MediaUnavailable
 from messaging.subscribe import Subscriptions
 from schemas import topics
 from schemas.words import Lane
@@ -157,6 +157,7 @@ class Consumer:
             group.create_task(self._sweep.run(self._stop), name="sweep")
             group.create_task(self._dispatch.run(self._stop), name="dispatch")
             group.create_task(self._measure(), name="measure")
+            group.create_task(self._tidy(), name="tidy")
 
     async def _drain(self, working: asyncio.Task[None]) -> None:
         # the grace counts from the signal: on a busy machine the way to it takes seconds of its own
@@ -190,6 +191,18 @@ class Consumer:
         for one in await self.subscriptions.progress():
             if not one.connected:
                 raise ConnectionError(f"{one.topic} is not subscribed yet")
+
+    async def _tidy(self) -> None:
+        while not self._stop.is_set():
+            try:
+                removed = await self._media.tidy(older_than=self._settings.tidy_after)
+                if removed:
+                    log.info("media_tidied", removed=removed)
+            except MediaUnavailable as error:
+                log.warning("media_not_tidied", error=str(error))
+            except Exception:
+                log.exception("tidying_failed")
+            await rest(self._stop, self._settings.tidy)
 
     async def _measure(self) -> None:
         while not self._stop.is_set():

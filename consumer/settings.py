@@ -126,6 +126,14 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
     download_fresh_retry: float = Field(
         default=0.5, gt=0, description="first pause in seconds between two such tries; each is longer by half, up to 2"
     )
+    tidy: float = Field(
+        default=3600.0, gt=0, description="seconds between two looks for what dead processes left in the picture store"
+    )
+    tidy_after: float = Field(
+        default=3600.0,
+        ge=60,
+        description="seconds after which a half-stored picture is removed; well above the time of one operation",
+    )
     drain: float = Field(
         default=150.0, ge=0, description="seconds a stopping consumer gives open submits; above the submit timeout"
     )

@@ -4,6 +4,8 @@ import re
 from uuid import UUID, uuid4
 
 _KEY = re.compile(r"images/[0-9a-f]{2}/([0-9a-f-]{36})-([0-9a-f]{64})\.([a-z0-9]{1,8})")
+INCOMING = "incoming"
+"""The folder of what is on its way; nobody reads there."""
 CONTENT_TYPES = {"png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "avif": "image/avif"}
 
 
@@ -25,4 +27,4 @@ def content_type(key: str) -> str:
 
 def incoming_key() -> str:
     """A name nobody reads, for bytes on their way."""
-    return f"incoming/{uuid4().hex}"
+    return f"{INCOMING}/{uuid4().hex}"

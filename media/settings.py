@@ -9,6 +9,7 @@ class MediaSettings(BaseSettings):
 
     media_url: str = Field(
         description="where pictures are stored: file:///an/absolute/folder, s3://bucket/prefix, gs://... or az://...; "
-        "credentials and endpoint come from the store's own variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT, ...)"
+        "credentials and endpoint come from the store's own variables (AWS_ACCESS_KEY_ID, AWS_ENDPOINT, ...) and must "
+        "allow to read, write, delete and list"
     )
     media_timeout: float = Field(default=30.0, gt=0, description="seconds for one operation on the picture store")

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +14,17 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, from_url
 
-from media.keys import incoming_key
+from media import faults
+from media.keys import INCOMING, incoming_key
 from media.settings import MediaSettings
 
 if TYPE_CHECKING:  # exists in the type stubs alone
     from obstore import GetResult
 
 _CHUNK_BYTES = 256 * 1024
+_RETRIES = 2
+"""Of one request, by obstore: whoever stores a picture comes back by himself, and who looks at one must not wait."""
+_DELETE_SECONDS = 1.0
 
 
 class MediaUnavailable(Exception):
@@ -54,7 +60,13 @@ class Media:
         url = settings.media_url
         try:
             # no client options here: given ones would replace those of the environment, such as AWS_ALLOW_HTTP
-            store = from_url(url, mkdir=True) if url.startswith("file://") else from_url(url)
+            store = (
+                from_url(url, mkdir=True)
+                if url.startswith("file://")
+                else from_url(
+                    url, retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=self._timeout)}
+                )
+            )
         except (BaseError, OSError, ValueError) as error:
             # the first line alone: the rest is obstore's debug text, which may show the store's configuration
             reason = str(error).partition("\n")[0]
@@ -66,16 +78,25 @@ class Media:
         self._store = store
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Store the picture whole or not at all. The same key twice is harmless: it means the same bytes."""
+        """Store the picture whole or not at all, and on a folder for good: it outlives a power cut.
+
+        The same key twice is harmless: it means the same bytes.
+        """
+        incoming = incoming_key()
         try:
             async with _Guard(self._timeout):
                 if self._folder is not None:
-                    # on a folder obstore itself writes beside the key and renames; it keeps no content types
-                    await obstore.put_async(self._store, key, data, use_multipart=False)
+                    # a folder keeps no content types
+                    await obstore.put_async(self._store, incoming, data, use_multipart=False)
+                    await asyncio.to_thread(_settle, self._folder / incoming, self._folder / key)
                 else:
-                    await self._put_and_move(key, data, content_type)
+                    await obstore.put_async(self._store, incoming, data, attributes={"Content-Type": content_type})
+                    await obstore.rename_async(self._store, incoming, key)
         except NotStored:
-            raise MediaUnavailable("the picture store's bucket or folder does not exist") from None
+            raise MediaUnavailable(faults.MISSING) from None
+        except MediaUnavailable:
+            await self._forget(incoming)
+            raise
 
     async def get(self, key: str) -> bytes:
         """The whole picture. Raises NotStored."""
@@ -89,13 +110,27 @@ class Media:
             result = await obstore.get_async(self._store, key)
         return Stored(result.meta["size"], self._chunks(result))
 
-    async def exists(self, key: str) -> bool:
+    async def tidy(self, *, older_than: float) -> int:
+        """Remove what was on its way when its process died, `older_than` seconds ago or more; how many that were.
+
+        A put that still runs is younger than its time limit: anything above that is safe.
+        """
+        if self._folder is not None:
+            async with _Guard(self._timeout):
+                # not by obstore: it does not show its own half-written files
+                return await asyncio.to_thread(_tidy, self._folder / INCOMING, older_than)
+        oldest = datetime.now(UTC) - timedelta(seconds=older_than)
+        removed = 0
         try:
             async with _Guard(self._timeout):
-                await obstore.head_async(self._store, key)
+                async for batch in obstore.list(self._store, prefix=INCOMING):
+                    left = [one["path"] for one in batch if one["last_modified"] < oldest]
+                    if left:
+                        await obstore.delete_async(self._store, left)
+                        removed += len(left)
         except NotStored:
-            return False
-        return True
+            raise MediaUnavailable(faults.MISSING) from None
+        return removed
 
     async def readable(self) -> None:
         """Raises MediaUnavailable when pictures cannot be read, with a sentence that says why."""
@@ -119,17 +154,13 @@ class Media:
                 # not a HEAD: its answer for a missing bucket looks like that for a missing picture
                 await obstore.list_with_delimiter_async(self._store, prefix="health")
         except NotStored:
-            raise MediaUnavailable("the picture store's bucket does not exist") from None
+            raise MediaUnavailable(faults.MISSING) from None
 
-    async def _put_and_move(self, key: str, data: bytes, content_type: str) -> None:
-        incoming = incoming_key()
-        await obstore.put_async(self._store, incoming, data, attributes={"Content-Type": content_type})
-        try:
-            await obstore.rename_async(self._store, incoming, key)
-        except BaseException:
-            with suppress(BaseError, OSError):
+    async def _forget(self, incoming: str) -> None:
+        """What does not get away here `tidy` finds later."""
+        with suppress(BaseError, OSError, TimeoutError):
+            async with asyncio.timeout(_DELETE_SECONDS):
                 await obstore.delete_async(self._store, incoming)
-            raise
 
     async def _chunks(self, result: "GetResult") -> AsyncIterator[bytes]:
         stream = result.stream(min_chunk_size=_CHUNK_BYTES)
@@ -155,9 +186,40 @@ class _Guard:
         try:
             await self._timeout.__aexit__(kind, error, None)
         except TimeoutError:
-            raise MediaUnavailable("the picture store did not answer in time") from None
-        if isinstance(error, FileNotFoundError):
+            raise MediaUnavailable(faults.SLOW) from None
+        if isinstance(error, FileNotFoundError) and not faults.is_missing_store(error):
             raise NotStored from None
         if isinstance(error, BaseError | OSError):
-            reason = str(error).partition("\n")[0]
-            raise MediaUnavailable(f"the picture store refused: {reason[:300]}") from error
+            raise MediaUnavailable(faults.sentence(error)) from None
+
+
+def _settle(incoming: Path, final: Path) -> None:
+    """Move a written file to its name; both its bytes and its name are on the disk afterwards."""
+    _sync(incoming)
+    try:
+        os.replace(incoming, final)
+    except FileNotFoundError:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(incoming, final)
+    _sync(final.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _tidy(folder: Path, older_than: float) -> int:
+    removed = 0
+    oldest = time.time() - older_than
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            # another consumer may tidy too
+            with suppress(FileNotFoundError):
+                if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < oldest:
+                    os.unlink(entry)
+                    removed += 1
+    return removed

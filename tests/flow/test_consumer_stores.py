@@ -4,10 +4,14 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 
+from media.settings import MediaSettings
+from media.store import Media
 from tests.flow.working import PNG, Line, error, line_of, processing, settings_of, success
 from tests.hosts import Host, Names
+from tests.s3 import BUCKET, S3
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -38,6 +42,32 @@ async def test_a_store_that_fails_is_tried_until_it_is_back(line: Line, tmp_path
     row = await line.ended(record_id)
     assert (row.retry_count, row.attempt, len(line.provider.submits)) == (0, 1, 1)
     assert (media / row.image_key).read_bytes() == PNG
+
+
+async def test_pictures_lie_in_a_bucket_and_its_loss_is_waited_out(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3 = S3()
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    consumer = line.start(media_url=f"s3://{BUCKET}/scenewire", media_timeout=20.0).consumer
+    transport = httpx.ASGITransport(app=consumer.health.application())
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://consumer.test") as client:
+
+            async def says(status: str) -> bool:
+                readiness = (await client.get("/readyz")).json()
+                return bool(readiness["dependencies"]["media"]["status"] == status)
+
+            record_id = await line.ask()
+            await line.reaches(record_id, "storing")
+            await line.until(lambda: says("down"))
+            s3.start()
+            row = await line.ended(record_id)
+            await line.until(lambda: says("up"))
+        stored = Media(MediaSettings(media_url=f"s3://{BUCKET}/scenewire", media_timeout=20.0))
+        assert await stored.get(row.image_key) == PNG
+    finally:
+        s3.stop()
+    assert len(line.provider.submits) == 1
 
 
 async def test_a_picture_that_cannot_be_had_is_asked_for_at_its_second_and_its_newest_address(line: Line) -> None:

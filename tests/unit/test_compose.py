@@ -162,8 +162,8 @@ class TestTheImage:
         assert set(copied("simulator")) == rooms | {"client/studio", "local/__init__.py", "local/modelslab"}
 
     def test_installs_by_hash_alone(self) -> None:
-        installs = [line for line in stage("simulator-packages") if "pip install" in line]
-        assert len(installs) == 2
+        installs = [line for line in stage("packages") if "pip install" in line]
+        assert len(installs) == 1
         assert all("--require-hashes" in line and "--only-binary :all:" in line for line in installs)
 
     def test_needs_no_secret_and_downloads_nothing_else(self) -> None:
@@ -175,7 +175,7 @@ class TestTheImage:
         lines = (CHECKOUT / ".dockerignore").read_text().splitlines()
         sent = {line[1:] for line in lines if line.startswith("!")}
         assert "**" in lines
-        assert sent == {source for name in ("scenewire", "simulator", "simulator-packages") for source in copied(name)}
+        assert sent == {source for name in ("scenewire", "simulator", "packages") for source in copied(name)}
         assert all((CHECKOUT / source).exists() for source in sent)
 
     def test_every_build_names_a_stage(self) -> None:
