@@ -112,6 +112,7 @@ class Consumer:
             storing=Storing(settings, media=self._media, client=self._pictures),
             slot_freed=self._dispatch.wake,
             clock=clock,
+            longest=catalogue.longest,
         )
         self._dispatch.works_with(self._generation, settlement)
         self._sweep = Sweep(

@@ -19,14 +19,17 @@ class Drafts:
 
     def next(self, about: Waiting | Claimed, without: Collection[str]) -> Draft | None:
         """The attempt with the first model of the tier's chain that is not among these; None when there is none."""
-        for model in self.catalogue.chain(Tier.of(about.user_tier)):
+        for model in self._chain(about):
             if model.id not in without:
                 return self._draft(about, model)
         return None
 
     def models(self, about: Waiting | Claimed) -> list[str]:
         """The tier's chain."""
-        return [model.id for model in self.catalogue.chain(Tier.of(about.user_tier))]
+        return [model.id for model in self._chain(about)]
+
+    def _chain(self, about: Waiting | Claimed) -> tuple[Model, ...]:
+        return self.catalogue.chain(Tier.of(about.user_tier), references=bool(about.reference_urls))
 
     def _draft(self, about: Waiting | Claimed, model: Model) -> Draft:
         template = about.image_type if about.image_type in prompts.TEMPLATES else "scene"
@@ -35,7 +38,7 @@ class Drafts:
             model_id=model.id,
             prompt=prompt,
             path=model.path,
-            payload=model.payload(prompt, about.aspect_ratio),
+            payload=model.payload(prompt, about.aspect_ratio, about.reference_urls),
             cost=model.price_usd,
             webhook_token=secrets.token_urlsafe(24) if self.webhooks else None,
         )

@@ -24,11 +24,15 @@ _FIRST_PROGRESS, _LAST_PROGRESS = 15, 80
 _STEP_PERCENT = 5
 _JITTER = 0.2
 _ETA_UNKNOWN = 10.0
+_SHORTEST_SHARE = 0.1
+"""Of the interval; an eta of 0 must not become a loop without rest."""
 _NOT_DONE = "The image service did not finish this picture in time. Please request it again."
 
 
 class Follower:
-    """Follows jobs by fetch. `progress(claim_token, percent)` tells a rise."""
+    """Follows jobs by fetch. `progress(claim_token, percent)` tells a rise; `longest(model_id)` is the seconds after
+    which a job of that model is no longer expected soon.
+    """
 
     def __init__(
         self,
@@ -36,26 +40,32 @@ class Follower:
         *,
         provider: ModelsLab,
         progress: Callable[[UUID, int], Awaitable[bool]],
+        longest: Callable[[str], float] = lambda _: math.inf,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._provider = provider
         self._progress = progress
+        self._longest = longest
+        self._sleep = sleep
+        self._clock = clock
 
     async def follow(self, claimed: Claimed) -> Succeeded:
         """Wait for the job of `claimed`. Raises ProviderFailure when the provider says that it failed.
 
         Failures of a fetch itself (the line, 5xx, 429) are not the job's: it is asked again until the deadline and
-        the submit timeout beyond it, by which time the record has been ended by the sweep.
+        the submit timeout beyond it, by which time the record has been ended by the sweep. A job that somebody else
+        sent has been at it since then.
         """
         assert claimed.provider_request_id is not None
-        give_up_at = time.monotonic() + max(0.0, claimed.seconds_left) + self._settings.submit_timeout
-        began = time.monotonic()
+        give_up_at = self._clock() + max(0.0, claimed.seconds_left) + self._settings.submit_timeout
+        began = self._clock() - (claimed.sent_for or 0.0)
+        late_at = began + self._longest(claimed.model_id)
         eta = claimed.eta
         fetch_url = claimed.fetch_url
-        wait = min(eta if eta is not None else self._settings.poll_interval, self._settings.poll_first_longest)
-        if claimed.sent:
-            # taken over: its estimate is of an unknown age, and who waits has waited for the takeover already
-            wait = 0.0
+        # taken over: its estimate is of an unknown age, and who waits has waited for the takeover already
+        wait = 0.0 if claimed.sent else self._first_wait(eta)
         told = _FIRST_PROGRESS
         while True:
             told = await self._wait(claimed, wait, began, eta, told)
@@ -71,7 +81,10 @@ class Follower:
                     return answer
                 fetch_url = answer.fetch_url or fetch_url
                 wait = self._next_wait(answer)
-            if time.monotonic() > give_up_at:
+            now = self._clock()
+            if now >= late_at:
+                wait = max(wait, self._settings.poll_late)
+            if now > give_up_at:
                 raise ProviderFailure(ErrorClass.UNEXPECTED, "never_finished", _NOT_DONE, terminal=True)
 
     async def fresh_urls(self, claimed: Claimed) -> list[str]:
@@ -102,21 +115,26 @@ class Follower:
             proxy_urls=to_json(proxy_urls).decode() if proxy_urls else None,
         )
 
+    def _first_wait(self, eta: float | None) -> float:
+        settings = self._settings
+        wait = settings.poll_interval if eta is None else max(eta, _SHORTEST_SHARE * settings.poll_interval)
+        return min(wait, settings.poll_first_longest)
+
     def _interval(self) -> float:
         return self._settings.poll_interval * random.uniform(1 - _JITTER, 1 + _JITTER)
 
     def _next_wait(self, answer: Processing) -> float:
         interval = self._interval()
         # a short estimate is worth an earlier look
-        return min(interval, max(answer.eta, 0.1 * interval)) if answer.eta is not None else interval
+        return min(interval, max(answer.eta, _SHORTEST_SHARE * interval)) if answer.eta is not None else interval
 
     async def _wait(self, claimed: Claimed, seconds: float, began: float, eta: float | None, told: int) -> int:
         """Sleep `seconds`, telling progress every few seconds by how much of the eta has passed."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, self._settings.progress_interval))
-            percent = _estimate(time.monotonic() - began, eta)
-            if percent >= told + _STEP_PERCENT and until - time.monotonic() > 0:
+        until = self._clock() + seconds
+        while (left := until - self._clock()) > 0:
+            await self._sleep(min(left, self._settings.progress_interval))
+            percent = _estimate(self._clock() - began, eta)
+            if percent >= told + _STEP_PERCENT and until - self._clock() > 0:
                 try:
                     await self._progress(claimed.claim_token, percent)
                     told = percent

@@ -5,6 +5,7 @@ own Postgres being away is not a failure of the attempt: what must be written is
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -64,7 +65,9 @@ def boot_clock() -> float:
 
 
 class Generation:
-    """Works on claims. `slot_freed` wakes dispatch; `held` (attempt id -> answer) is what is learned and unwritten."""
+    """Works on claims. `slot_freed` wakes dispatch; `held` (attempt id -> answer) is what is learned and unwritten;
+    `longest` as in `Follower`.
+    """
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class Generation:
         storing: Storing,
         slot_freed: Callable[[], None],
         clock: Callable[[], float] = boot_clock,
+        longest: Callable[[str], float] = lambda _: math.inf,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -86,7 +90,7 @@ class Generation:
         self._clock = clock
         self._marks = SendingMarks(database)
         self._answers = Answers(database)
-        self._follower = Follower(settings, provider=provider, progress=self._answers.progress)
+        self._follower = Follower(settings, provider=provider, progress=self._answers.progress, longest=longest)
         self.held: dict[UUID, Answer] = {}
 
     async def run(self, work: Work) -> None:

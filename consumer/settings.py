@@ -64,6 +64,9 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
         default=5.0, gt=0, description="seconds between two looks at a job, jittered; the first waits for the eta"
     )
     poll_first_longest: float = Field(default=30.0, gt=0, description="most seconds before the first look at a job")
+    poll_late: float = Field(
+        default=30.0, gt=0, description="seconds between two looks at a job that is past its model's longest time"
+    )
     progress_interval: float = Field(default=2.0, gt=0, description="least seconds between two progress events")
     worker_beat: float = Field(default=1.0, gt=0, description="seconds between two signs of life of a worker")
     worker_life: float = Field(

@@ -1,11 +1,12 @@
 """What a caller asks for, and the answer to it."""
 
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from schemas.words import ASPECT_RATIOS, SCENE_NUMBER_MAX, Style
+from schemas.words import ASPECT_RATIOS, PIXEL_RATIOS, SCENE_NUMBER_MAX, Style
 
 
 def _storable(text: str) -> str:
@@ -19,10 +20,22 @@ def _ratio(value: object) -> object:
         return value
     if value in ASPECT_RATIOS:
         return ASPECT_RATIOS[value]
+    if value in PIXEL_RATIOS:
+        return PIXEL_RATIOS[value]
     if value in ASPECT_RATIOS.values():
         return value
     names = ", ".join(f"{name} ({ratio})" for name, ratio in ASPECT_RATIOS.items())
     raise ValueError(f"must be one of {names}, by name or by ratio")
+
+
+def _web_address(text: str) -> str:
+    """Only its form is looked at: the provider fetches it, never we. Raises ValueError."""
+    address = urlsplit(text)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise ValueError("must be an http or https address, such as https://example.org/alice.png")
+    if not text.isprintable() or " " in text:
+        raise ValueError("must not contain spaces or control characters")
+    return text
 
 
 Description = Annotated[
@@ -37,7 +50,7 @@ AspectRatio = Annotated[
 ]
 SceneNumber = Annotated[int, Field(ge=1, le=SCENE_NUMBER_MAX)]
 ImageUrl = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), AfterValidator(_storable)
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2_000), AfterValidator(_web_address)
 ]
 
 
@@ -52,7 +65,12 @@ class SceneImageRequest(BaseModel):
     custom_prompt: CustomPrompt | None = Field(default=None, description="a wish of one's own, added to the prompt")
     script_id: UUID | None = Field(default=None, description="the script that the scene is from")
     character_ids: list[CharacterId] | None = Field(default=None, max_length=50, description="kept with the record")
-    character_image_urls: list[ImageUrl] | None = Field(default=None, max_length=50, description="kept with the record")
+    character_image_urls: list[ImageUrl] | None = Field(
+        default=None,
+        max_length=50,
+        description="pictures of those who appear, at public http(s) addresses: the provider fetches them and draws "
+        "after them, after the first few where its model takes no more",
+    )
 
     def extras(self) -> dict[str, Any]:
         """The fields that are kept in `metadata` and have no column."""

@@ -82,8 +82,16 @@ ASPECT_RATIOS: dict[str, str] = {
     "vertical": "9:16",
     "photo": "3:2",
     "poster": "2:3",
+    # names of the old system, which asked for pixels (1920:1080, ...); a model draws at the size it can
+    "video_landscape": "16:9",
+    "video_portrait": "9:16",
+    "instagram_square": "1:1",
+    "instagram_story": "9:16",
 }
 """Preset name -> ratio; a request may name either."""
+
+PIXEL_RATIOS: dict[str, str] = {"1920:1080": "16:9", "1080:1920": "9:16", "1080:1080": "1:1"}
+"""How the old system wrote the ratios of its last four presets."""
 
 DEFAULT_ASPECT_RATIO = "16:9"
 SCENE_NUMBER_MAX = 2_147_483_647

@@ -33,6 +33,7 @@ class Waiting:
     aspect_ratio: str
     custom_prompt: str | None
     user_tier: str
+    reference_urls: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,11 @@ class Claimed:
     style: str
     aspect_ratio: str
     custom_prompt: str | None
+    reference_urls: list[str]
     traceparent: str | None
     sent: bool
+    # seconds from the submit to the claim, of an attempt that somebody sent before
+    sent_for: float | None
     outcome: str | None
     provider_request_id: str | None
     fetch_url: str | None
@@ -85,9 +89,11 @@ class Claimed:
     seconds_left: float
 
 
+REFERENCE_URLS = "g.metadata -> 'character_image_urls' AS reference_urls"
 CLAIMED_COLUMNS = f"""g.id AS record_id, a.id AS attempt_id, a.attempt, g.claim_token, a.model_id, a.prompt, a.path,
     a.payload, a.webhook_token, g.retry_count, g.takeovers, g.lane, g.user_tier, g.image_type, g.scene_description,
-    g.style, g.aspect_ratio, g.custom_prompt, g.traceparent, a.sent_at IS NOT NULL AS sent, a.outcome,
+    g.style, g.aspect_ratio, g.custom_prompt, {REFERENCE_URLS}, g.traceparent, a.sent_at IS NOT NULL AS sent,
+    extract(epoch FROM now() - a.sent_at)::float8 AS sent_for, a.outcome,
     coalesce(a.provider_request_id, a.webhook_request_id) AS provider_request_id, a.fetch_url,
     a.eta::float8 AS eta, a.output_urls, a.proxy_urls,
     extract(epoch FROM {DEADLINE} - now())::float8 AS seconds_left"""
@@ -98,6 +104,7 @@ def claimed(row: Row[Any]) -> Claimed:
     values = dict(row._mapping)
     values.pop("woken", None)
     values["payload"] = from_json(values["payload"])
+    values["reference_urls"] = _addresses(values["reference_urls"])
     values["output_urls"] = from_json(values["output_urls"]) if values["output_urls"] else None
     values["proxy_urls"] = from_json(values["proxy_urls"]) if values["proxy_urls"] else []
     return Claimed(**values)
@@ -106,7 +113,7 @@ def claimed(row: Row[Any]) -> Claimed:
 def _due(lane: str) -> str:
     return f"""{lane} AS (
     SELECT g.id AS record_id, g.attempt, g.image_type, g.scene_description, g.style, g.aspect_ratio, g.custom_prompt,
-        g.user_tier, g.lane, g.turn, g.created_at
+        g.user_tier, {REFERENCE_URLS}, g.lane, g.turn, g.created_at
     FROM image_generations g
     WHERE {WAITING} AND g.lane = '{lane}' AND g.admitted_at IS NOT NULL
         AND (g.retry_at IS NULL OR g.retry_at <= now()) AND {DEADLINE} > now()
@@ -266,7 +273,14 @@ def _waiting(row: Row[Any]) -> Waiting:
         aspect_ratio=row.aspect_ratio,
         custom_prompt=row.custom_prompt,
         user_tier=row.user_tier,
+        reference_urls=_addresses(row.reference_urls),
     )
+
+
+def _addresses(kept: str | None) -> list[str]:
+    """Of `metadata`, which others may have written too: whatever is no list of texts counts as none."""
+    found = from_json(kept) if kept else None
+    return [address for address in found if isinstance(address, str)] if isinstance(found, list) else []
 
 
 def _take_turns(due: Sequence[Row[Any]], lanes: dict[str, list[int]], count: int) -> list[Row[Any]]:

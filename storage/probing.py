@@ -21,7 +21,7 @@ Row = Mapping[str, str | None]
 WORDS: Mapping[str, Sequence[str]] = {
     "status": list(Status),
     "style": list(Style),
-    "aspect_ratio": list(ASPECT_RATIOS.values()),
+    "aspect_ratio": sorted(set(ASPECT_RATIOS.values())),
     "user_tier": list(Tier),
 }
 """Columns that hold one of a closed set of words, and the words."""

@@ -186,7 +186,9 @@ async def tried_models(database: Database, claim_token: UUID) -> set[str]:
 DEAD_DATA = """json_build_object('record_id', g.id, 'request', json_strip_nulls(json_build_object(
         'user_id', g.user_id, 'chapter_id', g.chapter_id, 'script_id', g.script_id, 'scene_number', g.scene_number,
         'image_type', g.image_type, 'scene_description', g.scene_description, 'style', g.style,
-        'aspect_ratio', g.aspect_ratio, 'custom_prompt', g.custom_prompt, 'user_tier', g.user_tier, 'lane', g.lane)),
+        'aspect_ratio', g.aspect_ratio, 'custom_prompt', g.custom_prompt, 'user_tier', g.user_tier, 'lane', g.lane,
+        'character_ids', g.metadata -> 'character_ids',
+        'character_image_urls', g.metadata -> 'character_image_urls')),
     'attempt', g.attempt, 'error_class', g.error_class, 'error_code', g.error_code,
     'error_message', g.error_message)"""
 

@@ -10,7 +10,9 @@ CALLS_KEPT = 100_000
 
 @dataclass(slots=True)
 class Call:
-    """One call. `http_status` and `answer` are None while it is open, and stay so when the connection was cut."""
+    """One call. `http_status` and `answer` are None while it is open, and stay so when the connection was cut;
+    `references` is the number of reference pictures of a submit to image-to-image.
+    """
 
     number: int
     time: float
@@ -23,6 +25,7 @@ class Call:
     answer: str | None = None
     charged: bool = False
     rule: str = ""
+    references: int = 0
 
     def shown(self) -> dict[str, Any]:
         return {
@@ -31,6 +34,7 @@ class Call:
             "kind": self.kind,
             "model": self.model,
             "prompt": self.prompt,
+            "references": self.references,
             "track_id": self.track_id,
             "id": self.id,
             "http_status": self.http_status,

@@ -14,10 +14,12 @@ _KONTEXT = COMMON_RATIOS | {"9:21"}
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What a model takes. `ratios` empty: it takes no aspect_ratio at all. `sizes`: it needs width and height."""
+    """What a model takes. `ratios` empty: it takes no aspect_ratio at all. `sizes`: it needs width and height.
+    `images`: how many reference pictures it takes at most; 0: it draws from words alone.
+    """
 
     text: bool = True
-    image: bool = False
+    images: int = 0
     ratios: frozenset[str] = COMMON_RATIOS
     ratio_required: bool = False
     sizes: bool = False
@@ -32,26 +34,26 @@ MODELS: dict[str, Model] = {
     "imagen-4.0-fast-generate": _IMAGEN4,
     "imagen-4.0-ultra": _IMAGEN4,
     "nano-banana-t2i": _PROMPT_ONLY,
-    "nano-banana": Model(text=False, image=True),
-    "nano-banana-2": Model(image=True),
-    "nano-banana-pro": Model(image=True),
+    "nano-banana": Model(text=False, images=2),
+    "nano-banana-2": Model(images=2),
+    "nano-banana-pro": Model(images=14),
     "gen4_image": Model(ratios=_GEN4, ratio_required=True),
-    "gen4_image_turbo": Model(text=False, image=True, ratios=_GEN4),
+    "gen4_image_turbo": Model(text=False, images=2, ratios=_GEN4),
     "seedream-t2i": Model(ratios=frozenset(), sizes=True),
     "seedream-4": Model(ratio_required=True),
     "seedream-4.5": Model(ratio_required=True),
     "seedream-5.0-lite": Model(),
-    "seedream-4.0-i2i": Model(text=False, image=True),
-    "seedream-4.5-i2i": Model(text=False, image=True),
-    "seededit-i2i": Model(text=False, image=True),
-    "flux-2-pro": Model(image=True, sizes=True),
-    "flux-kontext-pro": Model(image=True, ratios=_KONTEXT),
+    "seedream-4.0-i2i": Model(text=False, images=10),
+    "seedream-4.5-i2i": Model(text=False, images=10),
+    "seededit-i2i": Model(text=False, images=10),
+    "flux-2-pro": Model(images=10, sizes=True),
+    "flux-kontext-pro": Model(images=1, ratios=_KONTEXT),
     "flux": Model(),
     "midjourney": Model(),
     "sdxl": Model(),
     "gemini-3.1-t2i": Model(),
-    "gemini-3.1-i2i": Model(text=False, image=True),
-    "grok-imagine-image-i2i": Model(text=False, image=True),
+    "gemini-3.1-i2i": Model(text=False, images=10),
+    "grok-imagine-image-i2i": Model(text=False, images=1),
     "qwen-image-2512": Model(),
     "gpt-image-1.5": Model(),
 }

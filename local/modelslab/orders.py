@@ -1,4 +1,6 @@
-"""What a submit asks for, checked as the documentation says it is checked."""
+"""What a submit asks for, checked as the documentation says it is checked. Reference pictures are counted, never
+fetched.
+"""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,7 +27,9 @@ class Invalid(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One valid submit, without the key. Width and height in pixels; `seed` is None where none was given."""
+    """One valid submit, without the key. Width and height in pixels; `seed` is None where none was given; of reference
+    pictures only the number is kept.
+    """
 
     endpoint: Endpoint
     model: str
@@ -38,6 +42,7 @@ class Order:
     track_id: str | None
     webhook: str | None
     negative_prompt: str
+    references: int = 0
 
 
 def read(body: dict[str, Any], endpoint: Endpoint) -> Order:
@@ -56,10 +61,9 @@ def read(body: dict[str, Any], endpoint: Endpoint) -> Order:
     if name is None or name == "":
         raise Invalid("model_id", "model_id is required")
     model = MODELS.get(name) if isinstance(name, str) else None
-    if model is None or not (model.text if endpoint == "text-to-image" else model.image):
+    if model is None or not (model.text if endpoint == "text-to-image" else model.images > 0):
         raise UnknownModel(str(name))
-    if endpoint == "image-to-image" and not body.get("init_image"):
-        raise Invalid("init_image", "init_image is required")
+    references = _references(body, model) if endpoint == "image-to-image" else 0
     ratio = _ratio(body.get("aspect_ratio"), model)
     width, height = _size(body, model, ratio)
     if (scale := body.get("guidance_scale")) is not None:
@@ -77,6 +81,7 @@ def read(body: dict[str, Any], endpoint: Endpoint) -> Order:
         track_id=_text(body, "track_id"),
         webhook=_webhook(body),
         negative_prompt=_text(body, "negative_prompt") or "",
+        references=references,
     )
 
 
@@ -86,6 +91,23 @@ def size_of(ratio: str) -> tuple[int, int]:
     if across >= down:
         return LONG_SIDE, max(64, round(LONG_SIDE * down / across))
     return max(64, round(LONG_SIDE * across / down)), LONG_SIDE
+
+
+def _references(body: dict[str, Any], model: Model) -> int:
+    """How many reference pictures there are: `init_image` as text or list, then `init_image_2` and so on."""
+    first = body.get("init_image")
+    if not first:
+        raise Invalid("init_image", "init_image is required")
+    given = list(first) if isinstance(first, list) else [first]
+    number = 2
+    while (another := body.get(f"init_image_{number}")) is not None:
+        given.append(another)
+        number += 1
+    if not all(isinstance(one, str) and one.startswith(("https://", "http://")) for one in given):
+        raise Invalid("init_image", "init_image must be a valid URL")
+    if len(given) > model.images:
+        raise Invalid("init_image", f"init_image must not have more than {model.images} images")
+    return len(given)
 
 
 def _ratio(value: object, model: Model) -> str | None:

@@ -125,6 +125,7 @@ class Provider:
         except Invalid as invalid:
             return self._refuse(call, self._invalid(invalid))
         call.model, call.prompt, call.track_id = order.model, order.prompt, order.track_id
+        call.references = order.references
         flying = self._jobs.in_flight(owner)
         counters = self._calls.counters
         if flying >= self._director.slots:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,9 +10,10 @@ import pytest
 
 from schemas import topics
 from schemas.errors import ErrorClass
+from schemas.requests import SceneImageRequest
 from schemas.words import Lane, Tier
 from tests.connected.steps import request
-from tests.flow.working import PNG, Line, line_of, processing, settings_of, success
+from tests.flow.working import PNG, Line, error, line_of, processing, settings_of, success
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -62,6 +64,25 @@ async def test_a_job_is_followed_until_it_is_done_and_never_asked_for_again(line
     assert list(dict.fromkeys(stages)) == ["queued", "submitting", "generating", "storing", "done"]
     # while the provider worked, people saw it
     assert stages.count("generating") > 1
+
+
+async def test_reference_pictures_go_to_the_provider_whichever_model_draws(line: Line) -> None:
+    pictures = ["https://cdn.test/alice.png", "https://cdn.test/hare.png"]
+    asked = request(text="Alice at tea", tier=Tier.PREMIUM)
+    body = SceneImageRequest(scene_description="Alice at tea", character_image_urls=pictures)
+    line.provider.scripted(
+        error("Images cannot be generated at the moment, try use another model"), error("Model id not found")
+    )
+    record_id = await line.ask(replace(asked, body=body))
+    row = await line.ended(record_id)
+    attempts = await line.steps.attempts(record_id)
+    assert [call.model for call in line.provider.submits] == ["seedream-4.5-i2i", "flux-kontext-pro", "nano-banana"]
+    assert {attempt.path for attempt in attempts} == {"/api/v7/images/image-to-image"}
+    assert {call.path for call in line.provider.submits} == {"/api/v7/images/image-to-image"}
+    given = [json.loads(attempt.payload)["init_image"] for attempt in attempts]
+    assert given == [pictures, pictures[0], pictures[0]]
+    assert json.loads(attempts[2].payload)["init_image_2"] == pictures[1]
+    assert row.model_id == "nano-banana"
 
 
 async def test_another_services_event_is_worked_on_like_our_own(line: Line) -> None:

@@ -58,6 +58,7 @@ class Call:
     prompt: str
     model: str
     job: str
+    path: str
 
 
 Answer: TypeAlias = dict[str, Any] | httpx.Response | Exception | Callable[[Call], Awaitable[Any]]
@@ -100,10 +101,11 @@ class Provider:
 
     async def _handle(self, asked: httpx.Request) -> httpx.Response:
         body = json.loads(asked.content)
-        job = asked.url.path.rpartition("/fetch/")[2] if "/fetch/" in asked.url.path else ""
+        path = asked.url.path
+        job = path.rpartition("/fetch/")[2] if "/fetch/" in path else ""
         calls, answers = (self.fetches, self.fetch_answers) if job else (self.submits, self.submit_answers)
         number = sum(call.job == job for call in calls) + 1
-        call = Call(number, body.get("track_id", ""), body.get("prompt", ""), body.get("model_id", ""), job)
+        call = Call(number, body.get("track_id", ""), body.get("prompt", ""), body.get("model_id", ""), job, path)
         calls.append(call)
         self.open += not job
         self.most_open = max(self.most_open, self.open)

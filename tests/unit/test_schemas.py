@@ -11,7 +11,7 @@ from schemas import topics
 from schemas.errors import DEAD_CLASSES
 from schemas.frames import CLIENT_FRAME
 from schemas.requests import SceneImageRequest
-from schemas.words import ASPECT_RATIOS, Lane, Status, Style, Tier
+from schemas.words import ASPECT_RATIOS, PIXEL_RATIOS, Lane, Status, Style, Tier
 
 
 def body(**fields: Any) -> SceneImageRequest:
@@ -30,7 +30,7 @@ def test_descriptions_are_trimmed(given: str, kept: str) -> None:
     assert body(scene_description=given).scene_description == kept
 
 
-@pytest.mark.parametrize("name", [*ASPECT_RATIOS, *ASPECT_RATIOS.values()])
+@pytest.mark.parametrize("name", [*ASPECT_RATIOS, *ASPECT_RATIOS.values(), *PIXEL_RATIOS])
 def test_an_aspect_ratio_goes_by_name_or_ratio(name: str) -> None:
     assert body(aspect_ratio=name).aspect_ratio in ASPECT_RATIOS.values()
 
@@ -55,6 +55,18 @@ def test_an_aspect_ratio_goes_by_name_or_ratio(name: str) -> None:
         ("character_ids", [1]),
         ("character_ids", ["a\x00"]),
         ("character_image_urls", [""]),
+        ("character_image_urls", ["file:///etc/passwd"]),
+        ("character_image_urls", ["ftp://cdn.test/alice.png"]),
+        ("character_image_urls", ["//cdn.test/alice.png"]),
+        ("character_image_urls", ["data:image/png;base64,iVBOR"]),
+        ("character_image_urls", ["https:///alice.png"]),
+        ("character_image_urls", ["http://[oops/alice.png"]),
+        ("character_image_urls", ["https://cdn.test/a b.png"]),
+        ("character_image_urls", ["https://cdn.test/a\x00.png"]),
+        ("character_image_urls", ["https://cdn.test/a\nb.png"]),
+        ("character_image_urls", ["https://cdn.test/" + "a" * 2_000]),
+        ("character_image_urls", ["https://cdn.test/alice.png"] * 51),
+        ("character_image_urls", "https://cdn.test/alice.png"),
         ("colour", "red"),
     ],
 )
@@ -62,6 +74,27 @@ def test_what_does_not_fit_is_refused_by_its_name(field: str, value: object) -> 
     with pytest.raises(ValidationError) as refused:
         body(**{field: value})
     assert {str(fault["loc"][0]) for fault in refused.value.errors()} == {field}
+
+
+@pytest.mark.parametrize(
+    ("name", "ratio"),
+    [
+        ("video_landscape", "16:9"),
+        ("video_portrait", "9:16"),
+        ("instagram_square", "1:1"),
+        ("instagram_story", "9:16"),
+        ("1920:1080", "16:9"),
+        ("1080:1920", "9:16"),
+        ("1080:1080", "1:1"),
+    ],
+)
+def test_the_old_systems_presets_are_known(name: str, ratio: str) -> None:
+    assert body(aspect_ratio=name).aspect_ratio == ratio
+
+
+def test_addresses_of_reference_pictures_are_kept_as_they_came() -> None:
+    addresses = ["https://cdn.test/alice.png?w=1#x", "http://cdn.test:8080/Älice.png", "HTTPS://cdn.test/a%20b.png"]
+    assert body(character_image_urls=addresses).character_image_urls == addresses
 
 
 def test_a_lone_surrogate_is_refused() -> None:

@@ -148,12 +148,26 @@ async def test_without_a_seed_each_submit_of_a_prompt_has_another_but_the_same_i
     assert [(await other.submit()).json()["meta"]["seed"] for _ in range(3)] == seeds
 
 
-async def test_image_to_image_wants_an_image(simulator: Simulator) -> None:
-    body = {"key": KEY, "model_id": "flux-kontext-pro", "prompt": "the same hare, older"}
+async def test_image_to_image_wants_its_images(simulator: Simulator) -> None:
     path = "/api/v7/images/image-to-image"
-    assert (await simulator.http.post(path, json=body)).json()["message"] == "init_image is required"
-    done = await simulator.http.post(path, json={**body, "init_image": ["https://example.org/hare.png"]})
-    assert done.json()["status"] == "success"
+    one, two = "https://example.org/hare.png", "https://example.org/hatter.png"
+
+    async def submit(model: str, **images: Any) -> dict[str, Any]:
+        body = {"key": KEY, "model_id": model, "prompt": "the same hare, older", **images}
+        answer: dict[str, Any] = (await simulator.http.post(path, json=body)).json()
+        return answer
+
+    assert (await submit("flux-kontext-pro"))["message"] == "init_image is required"
+    assert (await submit("flux-kontext-pro", init_image=[]))["message"] == "init_image is required"
+    assert (await submit("flux-kontext-pro", init_image=7))["message"] == "init_image must be a valid URL"
+    assert (await submit("seededit-i2i", init_image=["file:///x"]))["message"] == "init_image must be a valid URL"
+    assert "more than 1" in (await submit("flux-kontext-pro", init_image=[one, two]))["message"]
+    assert (await submit("seedream-4", init_image=one))["message"] == "Model not found: seedream-4"
+    assert (await submit("flux-kontext-pro", init_image=one))["status"] == "success"
+    assert (await submit("seededit-i2i", init_image=[one, two]))["status"] == "success"
+    assert (await submit("nano-banana", init_image=one, init_image_2=two))["status"] == "success"
+    calls = (await simulator.http.get("/simulator/calls")).json()["calls"]
+    assert [call["references"] for call in calls][-3:] == [1, 2, 2]
 
 
 async def test_the_key_is_in_no_log_and_no_answer(simulator: Simulator, caplog: pytest.LogCaptureFixture) -> None:
