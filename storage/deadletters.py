@@ -1,14 +1,17 @@
-"""Dead letters: requests that will not be tried again, with everything a replay needs."""
+"""Dead letters: requests that will not be tried again, kept with everything a replay needs until they are purged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from schemas import events, topics
 from schemas.errors import ErrorClass
+from schemas.letters import LetterChoice, LetterGroup
+from storage import letters
 from storage.database import Database
 from storage.fragments import READ_WOKEN, WOKEN
+from storage.letters import Condition
 from storage.originals import Original
 
 
@@ -89,3 +92,47 @@ async def bury(database: Database, dead: Sequence[DeadEvent]) -> int:
     ]
     (row,) = await database.fetch(_BURY, *(list(column) for column in zip(*rows, strict=True)))
     return int(row.kept)
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """Which letters may go: of those chosen the replayed ones; with `older_than` all that died so long ago; with
+    `everything` all."""
+
+    choice: LetterChoice
+    ids: Sequence[int] | None = None
+    older_than: timedelta | None = None
+    everything: bool = False
+
+    def condition(self) -> Condition:
+        where = Condition(self.choice)
+        if self.ids is not None:
+            where.also("l.id = ANY({}::bigint[])", list(self.ids))
+        where.time("l.failed_at < {}", self.older_than)
+        return where if self.everything or self.older_than is not None else where.also("l.replayed_at IS NOT NULL")
+
+
+async def purgeable(database: Database, purge: Purge, *, limit: int | None = None) -> tuple[list[LetterGroup], int]:
+    """The groups of the first `limit` letters that may go, the oldest first, and how many may go in all."""
+    where = purge.condition()
+    (row,) = await database.fetch(f"SELECT count(*) AS letters FROM dead_letters l WHERE {where}", *where.values)
+    most = where.parameter(limit)
+    source = f"(SELECT l.* FROM dead_letters l WHERE {where} ORDER BY l.failed_at, l.id LIMIT {most}::bigint) l"
+    return await letters.groups(database, source, where.values), int(row.letters)
+
+
+async def purged(database: Database, purge: Purge, *, limit: int) -> int:
+    """Delete `limit` of these letters at most, the oldest first; their records and attempts stay. Gives how many."""
+    where = purge.condition()
+    most = where.parameter(limit)
+    rows = await database.fetch(
+        f"""WITH held AS (
+            SELECT l.id FROM dead_letters l
+            WHERE l.id = ANY (ARRAY(
+                SELECT l.id FROM dead_letters l WHERE {where} ORDER BY l.failed_at, l.id LIMIT {most}::bigint))
+            ORDER BY l.id FOR UPDATE
+        ), gone AS (DELETE FROM dead_letters l USING held WHERE l.id = held.id RETURNING l.id)
+        SELECT count(*) AS letters FROM gone""",
+        *where.values,
+    )
+    return int(rows[0].letters)

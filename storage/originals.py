@@ -31,6 +31,19 @@ def read(column: str | None) -> Original | None:
     return Original(_bytes(kept["key"]), tuple(headers))
 
 
+def of_ours(headers: str | None) -> Original:
+    """Of an event of ours that the relay could not send: its key stands among its headers (storage/outbox.py)."""
+    kept: dict[str, object] = from_json(headers) if headers else {}
+    key = kept.pop("key", None)
+    return Original(
+        None if key is None else str(key).encode(),
+        tuple(
+            (name, (value if isinstance(value, str) else to_json(value).decode()).encode())
+            for name, value in kept.items()
+        ),
+    )
+
+
 def _written(value: bytes | None) -> str | None:
     return None if value is None else base64.b64encode(value).decode()
 

@@ -54,7 +54,7 @@ _UNMADE = "a.outcome IS NULL AND a.output_urls IS NULL"
 _UNANSWERED = f"{_UNMADE} AND a.provider_request_id IS NULL"
 _OUTCOME = "CASE a.outcome WHEN 'uncertain' THEN 'late_failure' ELSE {otherwise} END"
 
-_RETRY_DATA = "json_build_object('record_id', g.id, 'attempt', g.attempt)"
+RETRY_DATA = "json_build_object('record_id', g.id, 'attempt', g.attempt)"
 
 
 def _later(outcome: str, *, counted: bool, rest: str, unless: str = _OPEN, stage: str = "'retry_wait'") -> str:
@@ -71,7 +71,7 @@ told_rows AS (
 ), told AS ({tell_status("consumer", "told_rows")}), waits AS (
     INSERT INTO outbox (topic, key, headers, body)
     SELECT $8, g.id::text, jsonb_build_object('not-before', ceil(extract(epoch FROM g.retry_at) * 1000)::bigint::text,
-        'attempt', g.attempt::text), {cloud_event("consumer", events.RETRY_TYPE, _RETRY_DATA, key="g.id::text")}
+        'attempt', g.attempt::text), {cloud_event("consumer", events.RETRY_TYPE, RETRY_DATA, key="g.id::text")}
     FROM told_rows g
 ), {WOKEN}
 SELECT g.id, {READ_WOKEN} FROM told_rows g

@@ -17,13 +17,14 @@ from schemas.errors import ErrorClass
 from schemas.events import RequestedData
 from schemas.requests import SceneImageRequest
 from schemas.words import Lane, Tier
-from storage import admitting, settling, takeovers, workers
+from storage import admitting, replaying, settling, takeovers, workers
 from storage.accepting import Accepted, Acceptor, NewRequest
 from storage.admitting import Admitted, Asked
 from storage.answers import Answer, Answers, Stored
 from storage.database import Database
 from storage.dispatching import Claimed, Dispatcher, Draft, Waiting
 from storage.fragments import STATUS_JSON
+from storage.replaying import Replayed
 from storage.sending import Mark, Sending, SendingMarks
 from storage.settings import DatabaseSettings
 from storage.settling import Claim, Failure
@@ -203,6 +204,23 @@ class Steps:
         held = await settling.retry(self.database, claim_of(claimed), why, delay=delay, uncertain=uncertain)
         await self.check()
         return held
+
+    async def dead(self, claimed: Claimed, why: Failure = BUSY, *, of: ErrorClass = ErrorClass.EXHAUSTED) -> int:
+        """The claim's record ends as failed; the id of its letter."""
+        assert await settling.die(self.database, claim_of(claimed), why, dead_class=of)
+        await self.check()
+        return (await self.letters(claimed.record_id))[-1].id
+
+    async def letters(self, record_id: UUID) -> Sequence[Row[Any]]:
+        return await self.sql("SELECT * FROM dead_letters WHERE record_id = $1 ORDER BY id", record_id)
+
+    async def replay(self, *letters: int, deadline: float = 86_400.0) -> Replayed:
+        replayed = await replaying.replay(self.database, letters, deadline=deadline)
+        # the one thing that ends the end
+        for row in await self.sql("SELECT record_id FROM dead_letters WHERE id = ANY($1::bigint[])", replayed.done):
+            self._terminal.pop(row.record_id, None)
+        await self.check()
+        return replayed
 
     async def due(self, *records: UUID) -> None:
         """Their retries are due now."""
