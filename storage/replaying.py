@@ -13,7 +13,7 @@ from schemas.letters import LetterChoice, LetterGroup, Refusal
 from storage import letters
 from storage.admitting import TURN
 from storage.database import Database, Transaction
-from storage.fragments import READ_WOKEN, WOKEN, cloud_event, tell_status
+from storage.fragments import OPEN_SECONDS_NOW, READ_WOKEN, WOKEN, cloud_event, tell_status
 from storage.letters import AND_ITS_RECORD, REFUSAL, Condition
 from storage.settling import RETRY_DATA
 
@@ -97,7 +97,7 @@ WITH asked AS (
         attempt = g.attempt + 1, replay_attempt = g.attempt + 1, retry_count = 0, takeovers = 0, retry_at = NULL,
         error_class = NULL, error_code = NULL, error_message = NULL, turn = coalesce(turns.turn, g.turn),
         first_dispatched_at = NULL, deadline_at = now() + make_interval(secs => $2),
-        completed_at = NULL, updated_at = now()
+        paused_seconds = {OPEN_SECONDS_NOW}, completed_at = NULL, updated_at = now()
     FROM held LEFT JOIN turns USING (id)
     WHERE g.id = held.id AND g.attempt = held.attempt AND g.status = 'failed' AND g.lane IS NOT NULL
     RETURNING g.*

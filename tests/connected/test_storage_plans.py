@@ -1,10 +1,13 @@
 """What each sweep asks, every second, costs by what it finds and not by how much there is."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from storage import abandoned, admitting, deadlines, takeovers
+from schemas.letters import LetterChoice, LetterFilters
+from storage import abandoned, admitting, deadlines, letters, replaying, takeovers
 from tests.connected.steps import Steps, steps_of
 
 pytestmark = pytest.mark.connected
@@ -51,12 +54,57 @@ async def test_a_sweep_that_finds_nothing_reads_next_to_nothing(crowded: Steps) 
     assert await _rows_read(crowded) - before < 500
 
 
-async def _rows_read(steps: Steps) -> int:
-    """Rows of the two large tables that this database's sessions have read so far."""
+_LETTERS = """
+INSERT INTO dead_letters (record_id, user_id, chapter_id, attempt, model_id, error_class, error_code, topic, failed_at,
+    replayed_at)
+SELECT g.id, g.user_id, g.chapter_id, g.attempt, 'm', (ARRAY['auth', 'quota', 'content', 'exhausted'])[1 + g.turn % 4],
+    'c', 't', now() - make_interval(secs => g.turn), CASE WHEN g.turn % 10 > 0 THEN now() END
+FROM image_generations g WHERE g.status = 'completed'
+"""
+
+
+async def test_a_page_of_dead_letters_is_found_by_index_whatever_is_asked_for(crowded: Steps) -> None:
+    await crowded.sql(_LETTERS)
+    await crowded.sql("UPDATE image_generations SET status = 'failed' WHERE status = 'completed'")
+    await crowded.sql("ANALYZE dead_letters, image_generations")
+    database = crowded.database
+    (some,) = await crowded.sql("SELECT * FROM dead_letters ORDER BY failed_at OFFSET 3000 LIMIT 1")
+    (total,) = await crowded.sql("SELECT count(*) AS letters FROM dead_letters")
+    assert total.letters > 6_000
+    every: list[dict[str, Any]] = [
+        {},
+        {"error_class": ["auth"]},
+        {"error_class": ["auth", "quota"], "replayed": False},
+        {"user_id": some.user_id},
+        {"chapter_id": some.chapter_id},
+        {"record_id": some.record_id},
+        {"replayed": False},
+        {"until": some.failed_at},
+        {"since": timedelta(minutes=1)},
+    ]
+    for given in every:
+        filters = LetterFilters(**given)
+        first, cursor = await letters.listed(database, filters, limit=20)
+        assert first
+        before = await _rows_read(crowded, "dead_letters")
+        await letters.listed(database, filters, limit=20)
+        await letters.listed(database, filters, limit=20, cursor=cursor)
+        await letters.one(database, first[0].id)
+        assert await _rows_read(crowded, "dead_letters") - before < 500, given
+    choice = LetterChoice(error_class=["auth"])
+    assert len(await replaying.candidates(database, choice, limit=20)) == 20
+    before = await _rows_read(crowded, "dead_letters", "image_generations")
+    await replaying.candidates(database, choice, limit=20)
+    assert await _rows_read(crowded, "dead_letters", "image_generations") - before < 500
+
+
+async def _rows_read(steps: Steps, *tables: str) -> int:
+    """Rows of these tables (else of the two large ones) that this database's sessions have read so far."""
     # one after the other, all went through the same session, which now tells what it has counted
     await steps.sql("SELECT pg_stat_force_next_flush()")
     (row,) = await steps.sql(
         "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint AS rows FROM pg_stat_user_tables"
-        " WHERE relname IN ('image_generations', 'generation_attempts')"
+        " WHERE relname = ANY($1::text[])",
+        list(tables or ("image_generations", "generation_attempts")),
     )
     return int(row.rows)
