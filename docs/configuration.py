@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
+from consumer.deadletters_settings import DeadLettersSettings
 from consumer.settings import ConsumerSettings
 from local.modelslab.settings import SimulatorSettings
 from media.settings import MediaSettings
@@ -30,6 +31,7 @@ PROCESSES: dict[str, type[BaseSettings]] = {
     "notifier": NotifierSettings,
     "migrate": DatabaseSettings,
     "provision": KafkaSettings,
+    "deadletters": DeadLettersSettings,
     "simulator": SimulatorSettings,
 }
 

@@ -47,6 +47,10 @@ REFUSAL = f"""CASE
 AND_ITS_RECORD = "dead_letters l LEFT JOIN image_generations g ON g.id = l.record_id AND l.body IS NULL"
 
 
+class NotACursor(Exception):
+    """What was given as a cursor is none of this list's."""
+
+
 class Condition:
     """A WHERE clause over letters `l` that grows; `values` are its parameters."""
 
@@ -93,7 +97,7 @@ class Condition:
 async def listed(
     database: Database, filters: LetterFilters, *, limit: int, cursor: str | None = None
 ) -> tuple[list[DeadLetter], str | None]:
-    """A page, the newest first, and the cursor of the next one. Raises `ValueError` for a cursor that is none."""
+    """A page, the newest first, and the cursor of the next one. Raises `NotACursor`."""
     where = Condition(filters)
     if cursor is not None:
         where.also("(l.failed_at, l.id) < ({}::timestamptz, {}::bigint)", *_place(cursor))
@@ -214,4 +218,4 @@ def _place(cursor: str) -> tuple[datetime, int]:
             return failed_at.astimezone(UTC), number
     except (ValueError, OverflowError, binascii.Error):
         pass
-    raise ValueError("is not a cursor of this list")
+    raise NotACursor

@@ -5,11 +5,12 @@ older letter, changes nothing. Its attempts and letters stay as history, so that
 paid for again. An event is put into the outbox as it was.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from schemas import events, topics
-from schemas.letters import LetterChoice, LetterGroup, Refusal
+from schemas.letters import LetterChoice, LetterGroup, Refusal, Refused, ReplayOutcome
 from storage import letters
 from storage.admitting import TURN
 from storage.database import Database, Transaction
@@ -36,8 +37,12 @@ class Plan:
 class Replayed:
     """By letter: replayed, or why not."""
 
-    done: list[int]
-    refused: dict[int, Refusal]
+    done: list[int] = field(default_factory=list)
+    refused: dict[int, Refusal] = field(default_factory=dict)
+
+    def add(self, more: "Replayed") -> None:
+        self.done.extend(more.done)
+        self.refused.update(more.refused)
 
 
 def _chosen(choice: LetterChoice, ids: Sequence[int] | None) -> Condition:
@@ -157,3 +162,35 @@ async def replay(database: Database, ids: Sequence[int], *, deadline: float) -> 
         return Replayed(sorted(done), dict(sorted(refused.items())))
 
     return await database.run(work)
+
+
+def would(plan: Plan, *, limit: int | None = None) -> ReplayOutcome:
+    """What to tell of a dry run."""
+    replayed = plan.replayable if limit is None else min(limit, plan.replayable)
+    return ReplayOutcome(
+        dry_run=True,
+        replayed=replayed,
+        skipped=sum(plan.reasons.values()),
+        reasons=plan.reasons,
+        refused=[],
+        left=plan.replayable - replayed,
+        groups=plan.groups,
+    )
+
+
+def outcome(plan: Plan, replayed: Replayed, *, named: bool, left: int) -> ReplayOutcome:
+    """What to tell of a replay after which `left` letters are still to be asked for.
+
+    `named`: by their ids. Then each one that was skipped is told, and the plan's reasons are among them.
+    """
+    reasons = Counter(replayed.refused.values()) + Counter({} if named else plan.reasons)
+    told = [Refused(id=letter, code=code, message=code.sentence) for letter, code in replayed.refused.items()]
+    return ReplayOutcome(
+        dry_run=False,
+        replayed=len(replayed.done),
+        skipped=reasons.total(),
+        reasons=dict(reasons),
+        refused=told if named else [],
+        left=left,
+        groups=[],
+    )
