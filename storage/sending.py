@@ -61,10 +61,13 @@ WHERE a.id = $2 AND g.id = a.record_id AND g.claim_token = $1 AND g.status = 'in
 RETURNING a.id
 """
 
-_NOT_SENT = """
+# an attempt keeps the token of the claim under which it was marked: where that has changed it is somebody else's by now
+NOT_SENT = """
 WITH closed AS (
     UPDATE generation_attempts SET outcome = 'not_sent', counted = false, closed_at = now()
-    WHERE id = $1 AND (outcome IS NULL OR outcome = 'uncertain') RETURNING id
+    WHERE claim_token = ANY($1::uuid[]) AND sent_at IS NOT NULL AND (outcome IS NULL OR outcome = 'uncertain')
+        AND provider_request_id IS NULL AND output_urls IS NULL
+    RETURNING id
 )
 UPDATE provider_slots s SET attempt_id = NULL FROM closed WHERE s.attempt_id = closed.id
 """
@@ -106,5 +109,5 @@ class SendingMarks:
         """Too late to send under this mark (S4): clear it while the claim is ours; else note that nothing was sent."""
         if await self._database.fetch(_UNMARK, sending.claim_token, sending.attempt_id):
             return True
-        await self._database.fetch(_NOT_SENT, sending.attempt_id)
+        await self._database.fetch(NOT_SENT, [sending.claim_token])
         return False

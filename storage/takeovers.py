@@ -10,6 +10,7 @@ from sqlalchemy import Row
 from storage.database import Database, Transaction
 from storage.dispatching import CLAIMED_COLUMNS, Claimed, claimed
 from storage.fragments import READ_WOKEN, WOKEN, tell_status
+from storage.sending import NOT_SENT
 
 MOST_TAKEOVERS = 3
 """A picture that was being stored when so many workers died is not stored again (W5)."""
@@ -143,7 +144,8 @@ async def _one_suspect(
 async def hand_back(database: Database, tokens: Sequence[UUID], *, nothing_sent: bool = False) -> int:
     """Give up these claims: what was not sent waits again, what has an id is resumed by whoever comes (X1).
 
-    `nothing_sent`: their tasks have made no call since they marked; the marks are taken back.
+    `nothing_sent`: their tasks have made no call since they marked; the marks are taken back, and where the claim has
+    gone to another it is on record that nothing was sent.
     """
 
     async def work(tx: Transaction) -> int:
@@ -154,6 +156,8 @@ async def hand_back(database: Database, tokens: Sequence[UUID], *, nothing_sent:
             await tx.fetch(_RELEASE, unsent, nothing_sent)
         if begun:
             await tx.fetch(_LET_GO, begun)
+        if nothing_sent:
+            await tx.fetch(NOT_SENT, tokens)
         return len(unsent) + len(begun)
 
     return await database.run(work)

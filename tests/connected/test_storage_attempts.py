@@ -9,7 +9,7 @@ import pytest
 
 from schemas import topics
 from schemas.errors import ErrorClass
-from storage import settling
+from storage import settling, takeovers
 from storage.answers import Answer, learn
 from storage.sending import Mark, Sending
 from storage.settling import Failure
@@ -135,6 +135,34 @@ async def test_too_late_and_without_the_claim_it_is_on_record_that_nothing_was_s
     assert not await steps.marks.unmark(Sending(claimed.claim_token, claimed.attempt_id))
     (attempt,) = await steps.attempts(claimed.record_id)
     assert (attempt.outcome, attempt.counted) == ("not_sent", False)
+    await steps.check()
+
+
+async def test_a_task_that_ends_between_mark_and_call_says_that_nothing_was_sent(steps: Steps) -> None:
+    claimed = await steps.sent()
+    await steps.retry(claimed, SILENT, uncertain=True)
+    before = await steps.record(claimed.record_id)
+    await takeovers.hand_back(steps.database, [claimed.claim_token])
+    assert [row.outcome for row in await steps.attempts(claimed.record_id)] == ["uncertain"]
+    await takeovers.hand_back(steps.database, [claimed.claim_token], nothing_sent=True)
+    assert [row.outcome for row in await steps.attempts(claimed.record_id)] == ["not_sent"]
+    assert await steps.record(claimed.record_id) == before
+    await steps.check()
+
+
+async def test_an_attempt_that_another_has_sent_since_is_not_called_unsent(steps: Steps) -> None:
+    first = await steps.worker()
+    gone = await steps.claimed(first)
+    await steps.die(first)
+    await steps.take_over(await steps.worker())
+    (mine,) = await steps.claim(await steps.worker())
+    assert mine.attempt_id == gone.attempt_id
+    await steps.mark(mine)
+    await takeovers.hand_back(steps.database, [gone.claim_token], nothing_sent=True)
+    await steps.marks.unmark(Sending(gone.claim_token, gone.attempt_id))
+    (attempt,) = await steps.attempts(gone.record_id)
+    assert attempt.sent_at is not None
+    assert attempt.outcome is None
     await steps.check()
 
 
