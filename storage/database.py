@@ -96,6 +96,8 @@ class Database:
                     "plan_cache_mode": "force_generic_plan",
                     "enable_seqscan": "off",
                     "jit": "off",
+                    # a process that stands still in the middle of a transaction must not keep its locks
+                    "idle_in_transaction_session_timeout": f"{settings.database_timeout * 1000:.0f}",
                 },
             )
 

@@ -42,6 +42,29 @@ async def test_a_wrong_statement_is_no_outage_and_shows_no_values(database_url: 
         await database.close()
 
 
+async def test_who_stands_still_in_a_transaction_loses_its_locks(database_url: str) -> None:
+    frozen = Database(DatabaseSettings(database_url=database_url, database_timeout=0.5), application="frozen")
+    other = Database(DatabaseSettings(database_url=database_url, database_timeout=10.0), application="other")
+    await other.fetch("CREATE TABLE held AS SELECT 1 AS id")
+
+    async def stand_still() -> None:
+        async with frozen.transaction() as transaction:
+            await transaction.fetch("SELECT id FROM held FOR UPDATE")
+            # waits for the lock, and gets it though nobody gives it back
+            await other.fetch("UPDATE held SET id = 2")
+            await transaction.fetch("UPDATE held SET id = 3")
+
+    try:
+        with pytest.raises(Unavailable):
+            await stand_still()
+        (row,) = await other.fetch("SELECT id FROM held")
+        assert row.id == 2
+        await frozen.ping()
+    finally:
+        await frozen.close()
+        await other.close()
+
+
 async def test_nobody_listening_is_unavailable() -> None:
     settings = DatabaseSettings(database_url="postgresql://nobody@127.0.0.1:9/none", database_timeout=1.0)
     database = Database(settings, application="test")
