@@ -75,8 +75,7 @@ class Consumer:
             or Lines(destinations=Destinations(settings.modelslab_base_url, resolver=picture_resolver)),
             timeout=httpx.Timeout(settings.download_timeout, connect=5.0),
         )
-        # without webhooks: nobody serves /hooks yet
-        drafts = Drafts(catalogue)
+        drafts = Drafts(catalogue, webhooks=settings.public_url is not None)
         dispatcher = Dispatcher(
             self._database,
             drafts.next,

@@ -16,17 +16,19 @@ import structlog
 
 from consumer.answers import Processing, ProviderFailure, Succeeded, flagged
 from consumer.following import Follower
+from consumer.late import Late
 from consumer.modelslab import ModelsLab
 from consumer.patience import patiently
 from consumer.pictures import NotAPicture
 from consumer.settings import ConsumerSettings
-from consumer.settlement import Settlement, claim_of
+from consumer.settlement import Settlement, claim_of, unanswered
 from consumer.storing import Storing, TooLate
 from schemas.errors import ErrorClass
 from storage import settling, takeovers
 from storage.answers import Answer, Answers
 from storage.database import Database
 from storage.dispatching import Claimed
+from storage.hooks import Refuted
 from storage.sending import Mark, Sending, SendingMarks
 from storage.settling import Failure
 from telemetry import metrics, traces
@@ -91,6 +93,7 @@ class Generation:
         self._marks = SendingMarks(database)
         self._answers = Answers(database)
         self._follower = Follower(settings, provider=provider, progress=self._answers.progress, longest=longest)
+        self._late = Late(settings, database=database, provider=provider)
         self.held: dict[UUID, Answer] = {}
 
     async def run(self, work: Work) -> None:
@@ -132,8 +135,35 @@ class Generation:
         if claimed.provider_request_id is None:
             return await self._send(work)
         work.phase = Phase.POLLING
+        if claimed.unconfirmed:
+            return await self._confirm(work)
         answer = await self._follower.follow(claimed)
         return await self._made(work, answer)
+
+    async def _confirm(self, work: Work) -> Claimed | None:
+        """A webhook named the job: only what the provider itself says of it counts."""
+        claimed = work.claimed
+        answer = await self._late.confirm(claimed)
+        if isinstance(answer, Succeeded):
+            return await self._made(work, answer)
+        if answer is not None:
+            return await self._accepted(work, answer)
+        refuted = await self._late.refute(claimed)
+        if refuted is Refuted.UNANSWERED:
+            work.claimed = claimed = replace(claimed, provider_request_id=None, unconfirmed=False)
+            work.phase = Phase.SUBMITTING
+            return await self._named(claimed, unanswered("the job that a webhook named is not ours"))
+        if refuted is Refuted.LOST:
+            await patiently(lambda: takeovers.hand_back(self._database, [claimed.claim_token]))
+        self._slot_freed()
+        return None
+
+    async def _named(self, claimed: Claimed, failure: ProviderFailure) -> Claimed:
+        """A submit was not answered: perhaps a webhook names its job. Raises `failure` where none does."""
+        named = await self._late.named(claimed) if failure.error_class is ErrorClass.TIMEOUT else None
+        if named is None:
+            raise failure
+        return replace(claimed, provider_request_id=named, unconfirmed=True)
 
     async def _send(self, work: Work) -> Claimed | None:
         claimed = work.claimed
@@ -159,13 +189,16 @@ class Generation:
             return claimed if await patiently(lambda: self._marks.unmark(sending)) else None
         work.phase = Phase.SUBMITTING
         began = time.monotonic()
-        with traces.span("provider.submit", claimed.traceparent):
-            answer = await self._provider.submit(
-                claimed.payload,
-                path=claimed.path,
-                track_id=str(claimed.attempt_id),
-                webhook=self._webhook(claimed),
-            )
+        try:
+            with traces.span("provider.submit", claimed.traceparent):
+                answer = await self._provider.submit(
+                    claimed.payload,
+                    path=claimed.path,
+                    track_id=str(claimed.attempt_id),
+                    webhook=self._webhook(claimed),
+                )
+        except ProviderFailure as failure:
+            return await self._named(claimed, failure)
         metrics.observe("provider_seconds", time.monotonic() - began, model=claimed.model_id)
         if isinstance(answer, Succeeded):
             return await self._made(work, answer)
@@ -190,7 +223,11 @@ class Generation:
         claimed = work.claimed
         said = Answer(claimed.claim_token, claimed.attempt_id, answer.provider_request_id, answer.fetch_url, answer.eta)
         known = replace(
-            claimed, provider_request_id=answer.provider_request_id, fetch_url=answer.fetch_url, eta=answer.eta
+            claimed,
+            provider_request_id=answer.provider_request_id,
+            unconfirmed=False,
+            fetch_url=answer.fetch_url,
+            eta=answer.eta,
         )
         # before anything can go wrong: whatever does, this record is followed and not submitted again
         work.claimed = known
@@ -213,6 +250,7 @@ class Generation:
         made = replace(
             claimed,
             provider_request_id=said.provider_request_id,
+            unconfirmed=False,
             output_urls=answer.output_urls,
             proxy_urls=answer.proxy_urls,
         )
@@ -276,4 +314,4 @@ class Generation:
     def _webhook(self, claimed: Claimed) -> str | None:
         if self._settings.public_url is None or claimed.webhook_token is None:
             return None
-        return f"{self._settings.public_url.rstrip('/')}/hooks/modelslab/{claimed.webhook_token}"
+        return f"{self._settings.public_url}/hooks/modelslab/{claimed.webhook_token}"

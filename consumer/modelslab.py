@@ -24,6 +24,7 @@ from pydantic_core import to_json
 from consumer import answers
 from consumer.answers import Processing, ProviderFailure, Succeeded
 from consumer.lines import Lines
+from telemetry.redaction import redact
 
 log = structlog.get_logger(__name__)
 
@@ -111,11 +112,10 @@ class ModelsLab:
 
     def _redact(self, text: str) -> str:
         key = self._key.get_secret_value()
-        if not key:
-            return text
-        for form in {key, json.dumps(key)[1:-1], quote(key, safe="")}:
+        for form in {key, json.dumps(key)[1:-1], quote(key, safe="")} if key else ():
             text = text.replace(form, "[key]")
-        return text
+        # and what else an answer may repeat, the webhook's address with its token before all
+        return redact(text)
 
     async def _exchange(
         self, url: httpx.URL, body: Mapping[str, object], timeout: float, *, fetching: bool

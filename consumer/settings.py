@@ -1,6 +1,7 @@
 """What a consumer reads from the environment."""
 
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode
@@ -9,7 +10,7 @@ from media.settings import MediaSettings
 from messaging.settings import KafkaSettings
 from storage.settings import DatabaseSettings
 from telemetry.settings import TelemetrySettings
-from web.settings import WebSettings
+from web.settings import WebSettings, origin_of
 
 _RATIOS: tuple[tuple[str, str, float, str], ...] = (
     ("worker_life", "worker_beat", 2.0, "one late sign of life must not cost a worker its claims"),
@@ -54,7 +55,9 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
         default=10.0, ge=0, description="seconds in which the provider's webhook may still name an uncertain attempt"
     )
     public_url: str | None = Field(
-        default=None, description="where the provider's webhook will reach the producer; not used yet"
+        default=None,
+        description="where the provider can reach the producer, such as https://api.example.com: its webhooks go to "
+        "`/hooks` below it; unset: none are asked for",
     )
     submit_timeout: float = Field(
         default=120.0, gt=0, description="seconds to wait for the provider's answer to a submit"
@@ -144,6 +147,17 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
         default=15.0, gt=0, description="seconds beyond the drain after which a stopping consumer leaves regardless"
     )
 
+    @field_validator("public_url")
+    @classmethod
+    def _reachable(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        origin_of(url)
+        parts = urlsplit(url.strip())
+        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+            raise ValueError("must be a scheme and a host, perhaps a path: no user, password, query or fragment")
+        return url.strip().rstrip("/")
+
     @field_validator("retry_delays", mode="before")
     @classmethod
     def _listed(cls, value: object) -> object:
@@ -178,3 +192,8 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
 
     def _shown(self, name: str) -> str:
         return f"SCENEWIRE_{name.upper()} ({getattr(self, name):g})"
+
+    @property
+    def webhook_grace(self) -> float:
+        """Seconds that an unanswered submit waits for its webhook before its record ends for that."""
+        return self.uncertain_grace if self.uncertain == "fail" and self.public_url is not None else 0.0

@@ -126,7 +126,7 @@ class Settlement:
     async def give_up_unanswered(self, claimed: Claimed) -> None:
         """A submit that is still open when the grace of a stop ends, or whose worker died: its outcome is unknown."""
         metrics.count("uncertain")
-        await self.settle(claimed, _unanswered(), ours=True)
+        await self.settle(claimed, unanswered("no answer before the worker stopped"), ours=True)
 
     async def end(self, claimed: Claimed, error_class: ErrorClass, code: str, message: str) -> None:
         """End the record without asking for a verdict."""
@@ -148,6 +148,7 @@ def claim_of(claimed: Claimed) -> Claim:
     return Claim(claimed.claim_token, claimed.attempt_id)
 
 
-def _unanswered() -> ProviderFailure:
+def unanswered(detail: str) -> ProviderFailure:
+    """A submit was sent, and nobody waits for its answer any more."""
     error_class, code, message = PHASES["no_answer"]
-    return ProviderFailure(error_class, code, message, detail="no answer before the worker stopped")
+    return ProviderFailure(error_class, code, message, detail=detail)

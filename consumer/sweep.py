@@ -96,7 +96,7 @@ class Sweep:
         after = self._settings.uncertain_after
         # first, so that none of them comes back while its work is called lost (W4)
         await workers.fence_silent(self._database, after=after)
-        for claimed in await abandoned.unanswered(self._database, after=after):
+        for claimed in await abandoned.unanswered(self._database, after=after + self._settings.webhook_grace):
             await self._settlement.give_up_unanswered(claimed)
 
     async def _keep_house(self) -> None:

@@ -31,14 +31,26 @@ class Admitted:
     ignored: int
 
 
-TURN = f"""greatest(
+_REACHED = f"""greatest(
         (SELECT l.turn FROM lanes l WHERE l.lane = {{row}}.lane),
         (SELECT coalesce(max(w.turn), 0) FROM image_generations w
-         WHERE w.user_id = {{row}}.user_id AND w.lane = {{row}}.lane AND {WAITING})
-    ) + row_number() OVER (PARTITION BY {{row}}.user_id, {{row}}.lane ORDER BY {{row}}.ordinal)"""
+         WHERE w.user_id = {{row}}.user_id AND w.lane = {{row}}.lane AND {WAITING}))"""
+
+TURN = f"{_REACHED} + row_number() OVER (PARTITION BY {{row}}.user_id, {{row}}.lane ORDER BY {{row}}.ordinal)"
 """SQL for the turn of `row` (user_id, lane, ordinal): one more than what the lane has reached and than what its user
 already waits for. So users take turns, and a user's own scenes stay in order."""
 
+
+def _turns(rows: str) -> str:
+    """SQL for `rows` with their turns, for many at once: what was reached is looked up once for a user in a lane."""
+    return f"""SELECT p.*, place + max(reached) OVER (PARTITION BY user_id, lane) AS turn FROM (
+        SELECT p.*, CASE place WHEN 1 THEN {_REACHED.format(row="p")} END AS reached
+        FROM (SELECT r.*, row_number() OVER (PARTITION BY user_id, lane ORDER BY ordinal) AS place FROM {rows} r) p
+    ) p"""
+
+
+# OFFSET 0: one look by id for each event. A plan made while there are few records would read all that wait, and keep to
+# it when there are many.
 _ADMIT = f"""
 WITH asked AS (
     SELECT * FROM unnest(
@@ -47,17 +59,18 @@ WITH asked AS (
     ) AS a(ordinal, id, user_id, chapter_id, scene_number, scene_description, style, aspect_ratio, custom_prompt,
            script_id, metadata, user_tier, lane, traceparent)
 ), known AS (
-    SELECT g.id, a.user_id, g.lane, a.ordinal FROM image_generations g JOIN asked a ON a.id = g.id
+    SELECT a.*, g.lane AS kept_lane FROM (SELECT * FROM asked ORDER BY id) a CROSS JOIN LATERAL (
+        SELECT lane, status, user_id, admitted_at FROM image_generations WHERE id = a.id OFFSET 0 FOR UPDATE) g
     WHERE g.lane IS NOT NULL AND g.status = 'pending' AND g.user_id = a.user_id AND g.admitted_at IS NULL
-    ORDER BY g.id FOR UPDATE OF g
-), unknown AS (
-    SELECT a.* FROM asked a WHERE NOT EXISTS (SELECT FROM image_generations g WHERE g.id = a.id)
-), turns AS (
-    SELECT t.id, {TURN.format(row="t")} AS turn
-    FROM (SELECT id, user_id, lane, ordinal FROM known UNION ALL SELECT id, user_id, lane, ordinal FROM unknown) t
-), admitted AS (
+), heard AS (
+    -- all columns go along: to look them up again by id would compare each event of a batch with every other
+    SELECT true AS known, ordinal, id, user_id, chapter_id, scene_number, scene_description, style, aspect_ratio,
+        custom_prompt, script_id, metadata, user_tier, kept_lane AS lane, traceparent FROM known
+    UNION ALL
+    SELECT false, a.* FROM asked a WHERE NOT EXISTS (SELECT FROM image_generations g WHERE g.id = a.id OFFSET 0)
+), turns AS ({_turns("heard")}), admitted AS (
     UPDATE image_generations g SET admitted_at = now(), turn = turns.turn
-    FROM turns JOIN known USING (id) WHERE g.id = turns.id
+    FROM turns WHERE turns.known AND g.id = turns.id
     RETURNING g.id
 ), created AS (
     INSERT INTO image_generations (
@@ -66,8 +79,8 @@ WITH asked AS (
         created_at, updated_at, admitted_at, turn, deadline_at, paused_seconds)
     SELECT u.id, u.user_id, u.chapter_id, u.script_id, u.scene_number, 'scene', u.scene_description, u.style,
         u.aspect_ratio, u.custom_prompt, u.user_tier, 'pending', 'queued', 0, 1, 1, u.lane, u.metadata, u.traceparent,
-        now(), now(), now(), turns.turn, now() + make_interval(secs => $15), {OPEN_SECONDS_NOW}
-    FROM unknown u JOIN turns USING (id) ORDER BY u.id
+        now(), now(), now(), u.turn, now() + make_interval(secs => $15), {OPEN_SECONDS_NOW}
+    FROM turns u WHERE NOT u.known ORDER BY u.id
     ON CONFLICT (id) DO NOTHING
     RETURNING *
 ), told AS ({tell_status("consumer", "created")}), {WOKEN}
@@ -116,7 +129,7 @@ WITH known AS (
             AND created_at < now() - make_interval(secs => $1)
         ORDER BY id LIMIT 500 FOR UPDATE
     ) g
-), turns AS (SELECT known.id, {TURN.format(row="known")} AS turn FROM known)
+), turns AS ({_turns("known")})
 UPDATE image_generations g SET admitted_at = now(), turn = turns.turn FROM turns WHERE g.id = turns.id RETURNING g.id
 """
 

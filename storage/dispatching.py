@@ -1,6 +1,6 @@
 """Dispatch: due records, in fair order, for free slots (PIPELINE D2 to D5)."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,15 +10,13 @@ from pydantic_core import from_json, to_json
 from sqlalchemy import Row
 from uuid_utils.compat import uuid7
 
-from schemas.words import Lane
 from storage import probes
 from storage.breakers import Rules
 from storage.database import Database, Transaction
 from storage.fragments import DEADLINE, OPEN_SECONDS_NOW, READ_WOKEN, WOKEN, tell_status
 from storage.probes import NO_PROBE_YET, OPEN_BREAKERS, Shut
 from storage.tables import WAITING
-
-LANE_WEIGHTS: dict[str, int] = {Lane.INTERACTIVE.value: 8, Lane.STANDARD.value: 3, Lane.BULK.value: 1}
+from storage.turns import LANE_WEIGHTS, take_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +79,8 @@ class Claimed:
     sent_for: float | None
     outcome: str | None
     provider_request_id: str | None
+    # the id is a webhook's word: a fetch must confirm it before it counts
+    unconfirmed: bool
     fetch_url: str | None
     eta: float | None
     output_urls: list[str] | None
@@ -94,7 +94,8 @@ CLAIMED_COLUMNS = f"""g.id AS record_id, a.id AS attempt_id, a.attempt, g.claim_
     a.payload, a.webhook_token, g.retry_count, g.takeovers, g.lane, g.user_tier, g.image_type, g.scene_description,
     g.style, g.aspect_ratio, g.custom_prompt, {REFERENCE_URLS}, g.traceparent, a.sent_at IS NOT NULL AS sent,
     extract(epoch FROM now() - a.sent_at)::float8 AS sent_for, a.outcome,
-    coalesce(a.provider_request_id, a.webhook_request_id) AS provider_request_id, a.fetch_url,
+    coalesce(a.provider_request_id, a.webhook_request_id) AS provider_request_id,
+    a.provider_request_id IS NULL AND a.webhook_request_id IS NOT NULL AS unconfirmed, a.fetch_url,
     a.eta::float8 AS eta, a.output_urls, a.proxy_urls,
     extract(epoch FROM {DEADLINE} - now())::float8 AS seconds_left"""
 
@@ -110,15 +111,18 @@ def claimed(row: Row[Any]) -> Claimed:
     return Claimed(**values)
 
 
+# OFFSET 0 keeps the question about attempts one look per candidate: as a join it would read every open attempt for each
+# of them. Who has no turn yet stands behind all others in the index and is not looked at.
 def _due(lane: str) -> str:
     return f"""{lane} AS (
     SELECT g.id AS record_id, g.attempt, g.image_type, g.scene_description, g.style, g.aspect_ratio, g.custom_prompt,
         g.user_tier, {REFERENCE_URLS}, g.lane, g.turn, g.created_at
     FROM image_generations g
-    WHERE {WAITING} AND g.lane = '{lane}' AND g.admitted_at IS NOT NULL
+    WHERE {WAITING} AND g.lane = '{lane}' AND g.turn IS NOT NULL AND g.admitted_at IS NOT NULL
         AND (g.retry_at IS NULL OR g.retry_at <= now()) AND {DEADLINE} > now()
         AND NOT EXISTS (
-            SELECT FROM generation_attempts a WHERE a.record_id = g.id AND a.sent_at IS NOT NULL AND a.outcome IS NULL)
+            SELECT FROM generation_attempts a
+            WHERE a.record_id = g.id AND a.sent_at IS NOT NULL AND a.outcome IS NULL OFFSET 0)
     ORDER BY g.turn, g.created_at, g.id LIMIT (SELECT count(*) FROM free) FOR UPDATE OF g SKIP LOCKED)"""
 
 
@@ -225,7 +229,7 @@ class Dispatcher:
             # the one that was tried least: one that fails for reasons of its own must not probe for ever
             due = [min(due, key=lambda row: (row.attempt, row.turn, row.created_at, row.record_id))]
         rows, put_off = [], []
-        for row, slot in zip(_take_turns(due, lanes, len(free)), free, strict=False):
+        for row, slot in zip(take_turns(due, lanes, len(free)), free, strict=False):
             waiting = _waiting(row)
             draft = await shut.choose(tx, partial(self._drafted, waiting))
             if draft is None:
@@ -281,23 +285,3 @@ def _addresses(kept: str | None) -> list[str]:
     """Of `metadata`, which others may have written too: whatever is no list of texts counts as none."""
     found = from_json(kept) if kept else None
     return [address for address in found if isinstance(address, str)] if isinstance(found, list) else []
-
-
-def _take_turns(due: Sequence[Row[Any]], lanes: dict[str, list[int]], count: int) -> list[Row[Any]]:
-    """Pick `count` of `due` by the lanes' weights, smoothly; `lanes` (credit, turn) is brought up to date.
-
-    Each pick gives every lane that has work its weight, takes from the richest, and charges it what was given: over
-    any stretch each lane gets its share, and an empty lane's share goes to the others.
-    """
-    queues = {lane: [row for row in due if row.lane == lane][::-1] for lane in lanes}
-    picked: list[Row[Any]] = []
-    while len(picked) < count and any(queues.values()):
-        working = [lane for lane in lanes if queues[lane]]
-        for lane in working:
-            lanes[lane][0] += LANE_WEIGHTS[lane]
-        richest = max(working, key=lambda lane: (lanes[lane][0], LANE_WEIGHTS[lane]))
-        lanes[richest][0] -= sum(LANE_WEIGHTS[lane] for lane in working)
-        row = queues[richest].pop()
-        lanes[richest][1] = max(lanes[richest][1], row.turn)
-        picked.append(row)
-    return picked

@@ -51,7 +51,7 @@ _FREED = """freed AS (
 _OPEN = "(a.outcome IS NULL OR a.outcome = 'uncertain')"
 # whoever learned an id in this very moment is right: the attempt is followed then, and its outcome not unknown
 _UNMADE = "a.outcome IS NULL AND a.output_urls IS NULL"
-_UNANSWERED = f"{_UNMADE} AND a.provider_request_id IS NULL"
+_UNANSWERED = f"{_UNMADE} AND a.provider_request_id IS NULL AND a.webhook_request_id IS NULL"
 _OUTCOME = "CASE a.outcome WHEN 'uncertain' THEN 'late_failure' ELSE {otherwise} END"
 
 RETRY_DATA = "json_build_object('record_id', g.id, 'attempt', g.attempt)"

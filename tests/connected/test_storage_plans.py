@@ -1,14 +1,17 @@
-"""What each sweep asks, every second, costs by what it finds and not by how much there is."""
+"""What each sweep, dispatch and admission asks costs by what it finds and not by how much there is."""
 
-from collections.abc import AsyncIterator
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
 from schemas.letters import LetterChoice, LetterFilters
-from storage import abandoned, admitting, deadlines, letters, replaying, takeovers
-from tests.connected.steps import Steps, steps_of
+from storage import abandoned, admitting, deadlines, dispatching, letters, replaying, takeovers
+from tests.connected.steps import Steps, asked, request, steps_of
 
 pytestmark = pytest.mark.connected
 
@@ -24,6 +27,23 @@ _ATTEMPTS = """
 INSERT INTO generation_attempts (id, record_id, attempt, model_id, prompt, path, payload, outcome, sent_at)
 SELECT gen_random_uuid(), id, 1, 'm', 'p', '/', '{}', CASE WHEN turn % 50 = 0 THEN 'uncertain' ELSE 'failed' END, now()
 FROM image_generations
+"""
+# a crowd that waits, one that has lost its events (no turn yet), and calls that are open at the provider
+_LINE = """
+INSERT INTO image_generations (id, user_id, chapter_id, scene_number, status, stage, version, attempt, lane,
+    admitted_at, turn, created_at, updated_at, deadline_at, scene_description, style, aspect_ratio, user_tier,
+    claim_token, worker_id)
+SELECT gen_random_uuid(), coalesce(CASE WHEN i % 3 = 0 THEN $4::uuid END, gen_random_uuid()), gen_random_uuid(), i,
+    CASE WHEN $3 THEN 'in_progress' ELSE 'pending' END, CASE WHEN $3 THEN 'generating' ELSE 'queued' END, 1, 1,
+    (ARRAY['interactive', 'standard', 'bulk'])[1 + i % 3], CASE WHEN $2 THEN now() END, CASE WHEN $2 THEN i END,
+    now(), now(), now() + interval '1 h', 'a tea party', 'cinematic', '16:9', 'free',
+    CASE WHEN $3 THEN gen_random_uuid() END, CASE WHEN $3 THEN gen_random_uuid() END
+FROM generate_series(1, $1::int) i
+"""
+_OPEN = """
+INSERT INTO generation_attempts (id, record_id, attempt, model_id, prompt, path, payload, claim_token, sent_at)
+SELECT gen_random_uuid(), id, 1, 'm', 'p', '/', '{}', claim_token, now() FROM image_generations
+WHERE claim_token IS NOT NULL ON CONFLICT DO NOTHING
 """
 
 
@@ -52,6 +72,73 @@ async def test_a_sweep_that_finds_nothing_reads_next_to_nothing(crowded: Steps) 
     before = await _rows_read(crowded)
     await sweep()
     assert await _rows_read(crowded) - before < 500
+
+
+async def test_a_dispatch_reads_what_it_gives_and_not_who_waits(database_url: str) -> None:
+    async with steps_of(database_url, slots=20) as steps:
+        worker = await steps.worker()
+        # a connection plans once: this one while nothing is there
+        await _claimed(steps, worker, 1)
+        await _line(steps)
+        await _claimed(steps, worker, 5)
+        before = await _rows_read(steps)
+        await _claimed(steps, worker, 5)
+        assert await _rows_read(steps) - before < 500
+
+
+async def test_dispatch_and_admission_look_up_by_index_alone(database_url: str) -> None:
+    async with steps_of(database_url) as steps:
+        await _line(steps)
+        await steps.sql("ANALYZE")
+        for statement in (dispatching._OFFER, dispatching._CLAIM, admitting._ADMIT, admitting._ADMIT_OVERDUE):
+            for node in _nodes(await _plan(steps, statement)):
+                # a handful of rows, whatever happens
+                if node.get("Relation Name") in ("breakers", "lanes", "provider_slots"):
+                    continue
+                assert node["Node Type"] != "Seq Scan", node
+                # each row of one side against each of the other
+                assert "Join Filter" not in node, (node["Node Type"], node["Join Filter"])
+
+
+async def test_an_admission_costs_by_its_events_whoever_waits(database_url: str) -> None:
+    async with steps_of(database_url) as steps:
+        await steps.admit(asked(request()))
+        crowd = uuid4()
+        await _line(steps, crowd)
+        news = [request(crowd, scene=scene + 1) for scene in range(100)]
+        await steps.accept(*news)
+        before = await _rows_read(steps)
+        assert (await steps.admit(*(asked(one) for one in news))).known == 100
+        assert await _rows_read(steps) - before < 1_000
+
+
+async def _line(steps: Steps, crowd: UUID | None = None) -> None:
+    await steps.sql(_LINE, 15_000, True, False, crowd)
+    await steps.sql(_LINE, 15_000, False, False, crowd)
+    await steps.sql(_LINE, 200, True, True, None)
+    await steps.sql(_OPEN)
+
+
+async def _claimed(steps: Steps, worker: UUID, limit: int) -> None:
+    await steps.waiting(*(request() for _ in range(limit)))
+    assert len(await steps.dispatcher.claim(worker, limit=limit)) == limit
+
+
+async def _plan(steps: Steps, statement: str) -> dict[str, Any]:
+    """As a connection keeps it, whatever the arguments."""
+    count = max(int(number) for number in re.findall(r"\$(\d+)", statement))
+    async with steps.database.transaction() as tx:
+        await tx.fetch(f"PREPARE planned AS {statement}")
+        (row,) = await tx.fetch(f"EXPLAIN (FORMAT JSON) EXECUTE planned({', '.join(['NULL'] * count)})")
+        await tx.fetch("DEALLOCATE planned")
+    plan: dict[str, Any] = json.loads(row[0])[0]["Plan"]
+    return plan
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from _nodes(part)
 
 
 _LETTERS = """

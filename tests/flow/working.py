@@ -59,6 +59,7 @@ class Call:
     model: str
     job: str
     path: str
+    webhook: str
 
 
 Answer: TypeAlias = dict[str, Any] | httpx.Response | Exception | Callable[[Call], Awaitable[Any]]
@@ -105,7 +106,8 @@ class Provider:
         job = path.rpartition("/fetch/")[2] if "/fetch/" in path else ""
         calls, answers = (self.fetches, self.fetch_answers) if job else (self.submits, self.submit_answers)
         number = sum(call.job == job for call in calls) + 1
-        call = Call(number, body.get("track_id", ""), body.get("prompt", ""), body.get("model_id", ""), job, path)
+        told = (str(body.get(name, "")) for name in ("track_id", "prompt", "model_id"))
+        call = Call(number, *told, job, path, body.get("webhook", ""))
         calls.append(call)
         self.open += not job
         self.most_open = max(self.most_open, self.open)

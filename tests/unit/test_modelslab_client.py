@@ -133,6 +133,14 @@ async def test_answers_are_read_in_all_their_shapes(body: Any, expected: Succeed
     assert await submit(says(body)) == expected
 
 
+async def test_the_webhooks_token_is_in_nothing_that_is_kept() -> None:
+    address = "https://api.test/hooks/modelslab/0123456789abcdefghijklmnopqrst_-"
+    failure = await refused(says(error("webhook must be a valid URL", meta={"webhook": address}), 400))
+    assert "webhook must be a valid URL" in failure.detail
+    assert "/hooks/modelslab/[redacted]" in failure.detail
+    assert "0123456789" not in failure.detail
+
+
 async def test_an_id_on_a_server_error_is_followed_by_fetch_not_by_another_submit() -> None:
     body = {"status": "error", "id": 4, "message": "Internal server error. Please try again."}
     assert await submit(says(body, 500)) == Processing("4", None, None)
