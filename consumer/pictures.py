@@ -17,8 +17,8 @@ from typing import TypeVar
 
 import httpx
 
-from consumer import formats
 from consumer.destinations import Forbidden
+from media import formats
 
 Made = TypeVar("Made")
 

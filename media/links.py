@@ -2,6 +2,9 @@
 
 The signature is HMAC-SHA256 over record, content hash and extension, cut to 144 bits. Whoever has the address may see
 the picture, so addresses are kept out of logs. Of several secrets the first signs and all verify: that is rotation.
+
+A picture's thumbnail has the same signature, at `/images/{record_id}/thumb/{sig}.webp`: who may see the one may see the
+other, and either address can be made from the other (the database does: storage.fragments).
 """
 
 import hmac

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 import structlog
@@ -24,6 +24,7 @@ from notifier.routes import Statuses
 from notifier.settings import Settings
 from notifier.snapshots import Snapshots
 from notifier.sockets import Sockets
+from notifier.thumbnails import Thumbnails
 from schemas import topics
 from storage.database import Database, Unavailable
 from storage.reading import Reader
@@ -65,11 +66,14 @@ class Notifier:
         await self.connections.drain()
 
 
-def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Notifier:
+def build(
+    settings: Settings, *, clock: Callable[[], float] = time.time, can_open: Collection[str] | None = None
+) -> Notifier:
     """The ASGI application; serve it with `ws=notifier.protocol.PushProtocol`.
 
     Its lifespan follows the log of status events and closes what it opened. Kafka and Postgres may be away meanwhile.
-    `clock` tells the time (seconds since 1970) that tokens are judged by.
+    `clock` tells the time (seconds since 1970) that tokens are judged by; `can_open` (extensions) are the pictures that
+    can be made smaller, by default those that Pillow has a decoder for.
     """
     database = Database(settings, application="scenewire-notifier")
     media = Media(settings)
@@ -93,9 +97,13 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Noti
     statuses = Statuses(
         reader=reader, snapshots=snapshots, cursors=cursors, hub=hub, polls=polls, verifier=verifier, clock=clock
     )
+    thumbnails = Thumbnails(
+        media, pixels=settings.thumbnail_pixels, threads=settings.thumbnail_threads, can_open=can_open
+    )
     pictures = Pictures(
         reader=reader,
         media=media,
+        thumbnails=thumbnails,
         verifier=verifier,
         # as text, and as the consumer has them when it signs an address
         secrets=settings.picture_secrets,
@@ -120,6 +128,7 @@ def build(settings: Settings, *, clock: Callable[[], float] = time.time) -> Noti
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            thumbnails.close()
             await database.close()
 
     http = application(

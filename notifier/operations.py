@@ -1,6 +1,6 @@
 """What `/openapi.json` says of this process."""
 
-from notifier.pictures import FILE, OWN_FILE
+from notifier.pictures import FILE, OWN_FILE, THUMBNAIL
 from notifier.routes import CHAPTER_IMAGES, RECORD, SCENE_STATUS
 from schemas.statuses import ChapterImages, ImageStatus, SceneStatus
 from web.openapi import CHAPTER_ID, RECORD_ID, SCENE_NUMBER, Answer, Operation, Parameter
@@ -75,6 +75,30 @@ OPERATIONS: tuple[Operation, ...] = (
         parameters=(
             RECORD_ID,
             Parameter("name", "path", "the last part of `image_url`", {"type": "string"}, required=True),
+            _IF_NONE_MATCH,
+        ),
+        problems=(404, 503),
+        bearer=False,
+    ),
+    Operation(
+        "get",
+        THUMBNAIL,
+        "getThumbnail",
+        "A stored picture, 480 pixels wide, by its signed address",
+        {
+            200: Answer("a WebP", media_type="image/webp", headers=_PICTURE_HEADERS),
+            304: Answer("as you have it", headers=_PICTURE_HEADERS),
+            307: Answer(
+                "the picture itself, where its kind cannot be opened here", headers={"Location": "its address"}
+            ),
+        },
+        description=(
+            "Made when it is first asked for. `name` is as in `thumbnail_url`. Code `no_thumbnail`: nothing smaller "
+            "can be made of this picture, show it whole."
+        ),
+        parameters=(
+            RECORD_ID,
+            Parameter("name", "path", "the last part of `thumbnail_url`", {"type": "string"}, required=True),
             _IF_NONE_MATCH,
         ),
         problems=(404, 503),

@@ -171,9 +171,7 @@ class _Answer:
 
 def _scene_answer(scene: Scene) -> _Answer:
     latest, current = scene.latest, scene.current
-    shown = "null"
-    if current is not None:
-        shown = f'{{"record_id":"{current.record_id}","image_url":{to_json(current.image_url).decode()}}}'
+    shown = to_json(current).decode()
     tag = f"{latest.record_id}.{latest.version}-{_id_of(current.record_id if current else None)}"
     return _Answer(latest, tag, f'{latest.text.rstrip().removesuffix("}")},"current":{shown}}}')
 

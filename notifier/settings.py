@@ -33,6 +33,12 @@ class PushSettings(BaseSettings):
     socket_subscriptions: int = Field(default=200, ge=1, description="subscriptions one socket may hold")
     sockets_per_user: int = Field(default=10_000, ge=1, description="sockets one user may hold open at one notifier")
     long_polls: int = Field(default=5_000, ge=1, description="polls one notifier holds at a time; past it 503")
+    thumbnail_pixels: int = Field(
+        default=40_000_000, ge=1_000_000, description="largest picture, in pixels, that a thumbnail is made of"
+    )
+    thumbnail_threads: int = Field(
+        default=2, ge=1, description="thumbnails one notifier makes at a time; each opens a whole picture"
+    )
     drain_window: float = Field(
         default=2.0, ge=0, description="seconds within which clients are told to come back after a restart, spread out"
     )

@@ -31,6 +31,9 @@ class ImageStatus(BaseModel):
     queue_position: int | None = Field(description="1 is next; computed when read, null in events and frames")
     eta_seconds: int | None = Field(description="computed when read, null in events and frames")
     image_url: str | None = Field(description="the stored picture, absolute, for a plain `<img>`")
+    thumbnail_url: str | None = Field(
+        default=None, description="the same, 480 pixels wide, as WebP; made when it is first asked for"
+    )
     model_id: str | None = Field(description="the provider's model")
     error_class: ErrorClass | None
     error_code: str | None = Field(description="a stable word within the class")
@@ -45,6 +48,7 @@ class CurrentImage(BaseModel):
 
     record_id: UUID
     image_url: str
+    thumbnail_url: str | None = None
 
 
 class SceneStatus(ImageStatus):

@@ -12,6 +12,11 @@ SCENE = (
     " THEN (g.metadata ->> 'scene_number')::int END)"
 )
 IMAGE_TYPE = "coalesce(g.image_type, 'scene')"
+# it is served under the very signature of its picture (media.links); there is none of pictures that are not ours
+THUMBNAIL = (
+    "CASE WHEN g.image_key IS NOT NULL"
+    r" THEN regexp_replace(g.image_url, '/file/([^/.]+)[.][a-z0-9]+$', '/thumb/\1.webp') END"
+)
 
 _STATUS_PAIRS = f"""
     'record_id', g.id, 'task_id', g.id, 'user_id', g.user_id,
@@ -20,7 +25,7 @@ _STATUS_PAIRS = f"""
     'progress', coalesce(g.progress, 0), 'version', coalesce(g.version, 0), 'attempt', coalesce(g.attempt, 0),
     'retry_count', coalesce(g.retry_count, 0),
     'retry_at', g.retry_at, 'queue_position', NULL, 'eta_seconds', NULL,
-    'image_url', g.image_url, 'model_id', g.model_id,
+    'image_url', g.image_url, 'thumbnail_url', {THUMBNAIL}, 'model_id', g.model_id,
     'error_class', g.error_class, 'error_code', g.error_code, 'error_message', g.error_message,
     'created_at', g.created_at::timestamptz, 'updated_at', g.updated_at::timestamptz,
     'completed_at', g.completed_at::timestamptz"""

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Row
 
 from storage.database import Database
-from storage.fragments import CHAPTER, IMAGE_TYPE, SCENE, STATUS_JSON
+from storage.fragments import CHAPTER, IMAGE_TYPE, SCENE, STATUS_JSON, THUMBNAIL
 
 # the columns stand alone here, so that an index on them can be used
 _IN_CHAPTER = f"""{IMAGE_TYPE} = 'scene' AND (g.chapter_id = $2::uuid
@@ -35,9 +35,10 @@ WITH scene AS (
 ), latest AS (
     SELECT * FROM scene g ORDER BY {_NEWEST} LIMIT 1
 ), current AS (
-    SELECT g.id AS current_id, g.image_url AS current_url FROM scene g WHERE {_SHOWN} ORDER BY {_NEWEST} LIMIT 1
+    SELECT g.id AS current_id, g.image_url AS current_url, {THUMBNAIL} AS current_thumbnail
+    FROM scene g WHERE {_SHOWN} ORDER BY {_NEWEST} LIMIT 1
 )
-SELECT {_COLUMNS}, current_id, current_url FROM latest g LEFT JOIN current ON true"""
+SELECT {_COLUMNS}, current_id, current_url, current_thumbnail FROM latest g LEFT JOIN current ON true"""
 
 _RECORD = f"SELECT {_COLUMNS} FROM image_generations g WHERE g.id = $2::uuid AND g.user_id = $1::uuid"
 
@@ -83,6 +84,7 @@ class Current:
 
     record_id: UUID
     image_url: str
+    thumbnail_url: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,9 @@ class Reader:
         if not rows:
             return None
         row = rows[0]
-        current = Current(row.current_id, row.current_url) if row.current_id is not None else None
+        current = (
+            Current(row.current_id, row.current_url, row.current_thumbnail) if row.current_id is not None else None
+        )
         return Scene(_image(row), current)
 
     async def record(self, user_id: UUID, record_id: UUID) -> Image | None:

@@ -27,7 +27,7 @@ CounterName = Literal[
     "http_requests", "accepted", "accept_refused", "outbox_sent", "outbox_send_failures", "events", "dispatched",
     "attempts", "completed", "failed", "retries", "deferrals", "breaker_opened", "takeovers", "uncertain", "fenced",
     "poison", "storing_repeats", "picture_bytes", "status_events", "frames", "snapshots", "sockets_closed", "sweeps",
-    "webhooks", "late_answers",
+    "thumbnails", "webhooks", "late_answers",
 ]  # fmt: skip
 GaugeName = Literal[
     "outbox_rows", "outbox_oldest_seconds", "relay_active", "slots", "waiting", "oldest_waiting_seconds", "running",
@@ -82,6 +82,9 @@ COUNTERS: Final[tuple[Metric, ...]] = (
     Metric("snapshots", "snapshots answered, by where they resumed", ("resumed",)),
     Metric("sockets_closed", "sockets closed by us", ("code",)),
     Metric("sweeps", "sweeps run, by outcome", ("outcome",)),
+    Metric(
+        "thumbnails", "thumbnails: made, not_stored (made all the same), refused (of a broken picture)", ("outcome",)
+    ),
     Metric("webhooks", "webhooks of the provider: noted, ignored, unreadable, unavailable", ("outcome",)),
     Metric("late_answers", "ids that only webhooks named: confirmed, refuted, failed", ("outcome",)),
 )

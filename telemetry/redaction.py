@@ -29,7 +29,7 @@ _LOOKS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(rf"""(\\?["']{_WORD}\\?["']\s*:\s*\\?["'])[^"'\\]+""", re.IGNORECASE), rf"\1{REDACTED}"),
     # key=... in a query, a form or a libpq string
     (re.compile(rf"\b({_WORD})=(?!\s)[^\s&\"',;)\]}}]+", re.IGNORECASE), rf"\1={REDACTED}"),
-    (re.compile(r"(/file/)[^\s/.\"']+(\.\w+)"), rf"\1{REDACTED}\2"),
+    (re.compile(r"(/(?:file|thumb)/)[^\s/.\"']+(\.\w+)"), rf"\1{REDACTED}\2"),
     # the token of a webhook's address, slashes escaped or not
     (re.compile(r"(\\?/hooks\\?/modelslab\\?/)[A-Za-z0-9_\-]+"), rf"\1{REDACTED}"),
 )

@@ -172,10 +172,10 @@ def settings_for(database_url: str, kafka_servers: str, namespace: str, media: P
 
 
 @asynccontextmanager
-async def house(settings: Settings) -> AsyncIterator[House]:
-    """A notifier that follows the log already."""
+async def house(settings: Settings, **given: Any) -> AsyncIterator[House]:
+    """A notifier that follows the log already; `given` are keyword arguments of its `build`."""
     await provision(settings, topics=[BY_NAME[STATUS]])
-    notifier = build(settings)
+    notifier = build(settings, **given)
     stop, started = asyncio.Event(), asyncio.Event()
     bound = serving.bind("127.0.0.1", 0)
     url = f"http://127.0.0.1:{bound.getsockname()[1]}"

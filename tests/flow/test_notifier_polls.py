@@ -1,25 +1,20 @@
 """Statuses, chapters and pictures over HTTP: plain, conditional, held."""
 
 import asyncio
-import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 
-from media.keys import image_key
-from media.store import Media
 from notifier.studio import FOLDER
 from schemas.statuses import ChapterImages, ImageStatus, SceneStatus
+from tests.flow.asking import Caller, problem, status_path
 from tests.flow.pushing import House, house, settings_for, token_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
-
-PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(5000)
 
 
 @pytest.fixture
@@ -38,38 +33,6 @@ async def here(database_url: str, kafka_servers: str, namespace: str, tmp_path: 
         yield running
 
 
-class Caller:
-    """One user, who asks."""
-
-    def __init__(self, here: House, user: UUID) -> None:
-        self._here = here
-        self._bearer = here.bearer(user)
-
-    async def get(self, path: str, **headers: str) -> httpx.Response:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self._here.http.get(path, headers={**self._bearer, **named})
-
-    async def held(self, path: str, **headers: str) -> "asyncio.Task[httpx.Response]":
-        """A poll that has been registered."""
-        before = len(self._here.notifier.polls)
-        poll = asyncio.create_task(self.get(path, **headers))
-        async with asyncio.timeout(10):
-            while len(self._here.notifier.polls) == before and not poll.done():
-                # asks something, so that the loop turns
-                await self._here.http.get("/healthz")
-        return poll
-
-
-def status_path(chapter: UUID, scene: int = 1) -> str:
-    return f"/chapters/{chapter}/images/scenes/{scene}/status"
-
-
-def problem(response: httpx.Response, status: int, code: str) -> None:
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.json()["code"] == code
-
-
 async def test_a_scenes_status_and_its_tags(here: House, user: UUID, chapter: UUID) -> None:
     caller = Caller(here, user)
     path = status_path(chapter)
@@ -84,7 +47,12 @@ async def test_a_scenes_status_and_its_tags(here: House, user: UUID, chapter: UU
     assert working.headers["etag"] == f'"{first}.2-"'
     await here.complete(first, "http://pictures.test/1.png")
     done = await caller.get(path)
-    assert done.json()["current"] == {"record_id": str(first), "image_url": "http://pictures.test/1.png"}
+    assert done.json()["current"] == {
+        "record_id": str(first),
+        "image_url": "http://pictures.test/1.png",
+        # there is none of a picture that does not lie with us
+        "thumbnail_url": None,
+    }
     assert done.headers["etag"] == f'"{first}.3-{first}"'
     # a newer request does not hide the picture there is
     second = await here.accept(user, chapter)
@@ -288,39 +256,6 @@ async def test_an_old_row_that_changes_is_never_hidden_by_its_tag(here: House, u
         assert (answer.status_code, answer.json()["status"]) == (expected, status)
     ended = (await caller.get(path)).headers["etag"]
     assert (await caller.get(path, If_None_Match=ended)).status_code == 304
-
-
-async def test_pictures_by_their_address(here: House, user: UUID, chapter: UUID) -> None:
-    caller, record = Caller(here, user), await here.accept(user, chapter)
-    problem(await caller.get(f"/images/{record}/file"), 404, "not_found")
-    key = image_key(record, hashlib.sha256(PICTURE).hexdigest(), "png")
-    await Media(here.settings).put(key, PICTURE, "image/png")
-    await here.change(record, status="completed", image_key=key, image_url="set below")
-    redirect = await caller.get(f"/images/{record}/file")
-    assert redirect.status_code == 307
-    address = redirect.headers["location"]
-    assert address.startswith(f"{here.settings.push_url}/images/{record}/file/")
-    path = address.removeprefix(here.settings.push_url)
-    # no token: the address is the capability
-    picture = await here.http.get(path)
-    assert (picture.status_code, picture.content) == (200, PICTURE)
-    assert picture.headers["content-type"] == "image/png"
-    assert picture.headers["content-length"] == str(len(PICTURE))
-    assert picture.headers["cache-control"] == "private, max-age=31536000, immutable"
-    again = await here.http.get(path, headers={"If-None-Match": picture.headers["etag"]})
-    assert again.status_code == 304
-    other = await here.accept(user, chapter)
-    wrong = [
-        path.replace(".png", ".jpg"),
-        path.replace(str(record), str(other)),
-        path.replace(str(record), str(uuid4())),
-        path.replace(str(record), "seven"),
-        f"/images/{record}/file/{'A' * 24}.png",
-        f"/images/{record}/file/.png",
-        f"/images/{record}/file/%2e%2e%2fpasswd",
-    ]
-    for address in wrong:
-        problem(await here.http.get(address), 404, "not_found")
 
 
 async def test_polls_are_limited_and_answered_at_the_stop(

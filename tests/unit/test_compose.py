@@ -62,7 +62,7 @@ class TestEveryService:
 
     def test_writes_pictures_only_where_they_are_made(self, name: str) -> None:
         writing = [volume for volume in SERVICES[name].get("volumes", []) if not volume.endswith(":ro")]
-        assert any(volume.startswith("pictures:") for volume in writing) == (name == "consumer")
+        assert any(volume.startswith("pictures:") for volume in writing) == (name in ("consumer", "notifier"))
 
     def test_waits_for_servers_that_are_ready_and_for_steps_that_are_done(self, name: str) -> None:
         for other, how in SERVICES[name].get("depends_on", {}).items():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.formats import Format, breaks_off, sniff
+from media.formats import Format, breaks_off, sniff
 from tests.drawn import KINDS, drawn
 
 FILES = [drawn(kind, **options) for kind, options, _, _ in KINDS]

@@ -23,6 +23,7 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJlLW9mLWl0"
         ("GET /fetch?key=sk-live-1&id=3", "sk-live-1"),
         ("client_secret=shh-very; next", "shh-very"),
         ("GET /images/0190/file/Zm9vYmFy.png", "Zm9vYmFy"),
+        ("GET /images/0190/thumb/Zm9vYmFy.webp", "Zm9vYmFy"),
         ("webhook must be public: https://api.test/hooks/modelslab/Zm9v-YmFy_1", "Zm9v-YmFy_1"),
         (r'{"webhook":"https:\/\/api.test\/hooks\/modelslab\/Zm9v-YmFy_1"}', "Zm9v-YmFy_1"),
     ],
