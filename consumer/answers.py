@@ -7,15 +7,18 @@ Invariants: every answer becomes `Succeeded`, `Processing` or `ProviderFailure`;
 and does not plainly say `error` or `failed` is followed by fetch, never by another submit.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from consumer import fields
 from consumer.taxonomy import CODES, CONTENT, PHASES, UNKNOWN, Row, by_text
 from schemas.errors import ERROR_MESSAGE_MAX_BYTES, ErrorClass
+from telemetry.redaction import redact
 
+_JSON_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _TEXT_MAX = 4_000
 """Characters of a provider's text that are matched; bounds the cost of a hostile answer."""
 
@@ -99,15 +102,18 @@ def broke_off(phase: str, detail: str) -> ProviderFailure:
 
 
 def read(
-    code: int, headers: Mapping[str, str], content: bytes, *, fetching: bool, redact: Callable[[str], str]
+    code: int, headers: Mapping[str, str], content: bytes, *, fetching: bool, without_key: Callable[[str], str]
 ) -> Succeeded | Processing | ProviderFailure:
-    """What one answer means. `redact` takes the key out of every text that is kept."""
+    """What one answer means. `without_key` takes the key out of it: no text, id or address that is kept has it."""
     try:
-        body = from_json(content)
+        # in our own writing no escapes can hide a word from who looks for it
+        said = without_key(to_json(from_json(content)).decode())
+        body = from_json(said)
     except ValueError:
-        return _unreadable(code, headers, content, redact)
+        said = without_key(_JSON_ESCAPE.sub(_letter, content[: 4 * _TEXT_MAX].decode("utf-8", "replace")))
+        return _unreadable(code, headers, said)
     if not isinstance(body, dict):
-        return _unreadable(code, headers, content, redact, readable=True)
+        return _unreadable(code, headers, said, readable=True)
 
     status = body.get("status")
     word = status.strip().lower() if isinstance(status, str) else ""
@@ -117,16 +123,14 @@ def read(
         if outputs:
             nsfw = fields.flag(body.get("nsfw_content_detected"))
             return Succeeded(request_id, outputs, fields.links(body.get("proxy_links")), nsfw, fields.track_id(body))
-        return _failure(
-            (ErrorClass.UNEXPECTED, "empty_output", UNKNOWN), code, content, redact, request_id, terminal=True
-        )
+        return _failure((ErrorClass.UNEXPECTED, "empty_output", UNKNOWN), code, said, request_id, terminal=True)
     said_no = word in ("error", "failed")
     if request_id is not None and _may_be_running(code, word, said_no=said_no, fetching=fetching):
         eta, fetch_url = fields.seconds(body.get("eta")), fields.link(body.get("fetch_result"))
         return Processing(request_id, eta, fetch_url, fields.track_id(body))
     if word == "processing":
-        return _failure((ErrorClass.UNEXPECTED, "no_request_id", UNKNOWN), code, content, redact, None)
-    return _error(code, headers, content, body, redact, said_no=said_no, request_id=request_id)
+        return _failure((ErrorClass.UNEXPECTED, "no_request_id", UNKNOWN), code, said, None)
+    return _error(code, headers, said, body, said_no=said_no, request_id=request_id)
 
 
 def _may_be_running(code: int, word: str, *, said_no: bool, fetching: bool) -> bool:
@@ -139,9 +143,8 @@ def _may_be_running(code: int, word: str, *, said_no: bool, fetching: bool) -> b
 def _error(
     code: int,
     headers: Mapping[str, str],
-    content: bytes,
+    said: str,
     body: dict[str, object],
-    redact: Callable[[str], str],
     *,
     said_no: bool,
     request_id: str | None,
@@ -151,7 +154,7 @@ def _error(
     hint = fields.flat([body.get("tip"), body.get("tips"), body.get("tip_1")])[:_TEXT_MAX]
     if code >= 500 and code not in (500, 503) and not said_no:
         # a gateway's JSON, not the provider's: behind it the job may be running
-        return _failure(PHASES["unreadable"], code, content, redact, request_id)
+        return _failure(PHASES["unreadable"], code, said, request_id)
     row = by_text(text.lower(), hint.lower())
     if row is None and isinstance(message, dict):
         row = CODES[422]
@@ -159,7 +162,7 @@ def _error(
         row = CODES.get(code) or (CODES[503] if code >= 500 else _unknown(code, said_no=said_no))
     about_the_job = said_no and code < 500 and code != 429 and row[0] not in _ABOUT_THE_CALLER
     retry_after = fields.retry_after(body.get("retry_after"), headers, hint)
-    return _failure(row, code, content, redact, request_id, retry_after=retry_after, terminal=about_the_job)
+    return _failure(row, code, said, request_id, retry_after=retry_after, terminal=about_the_job)
 
 
 def _unknown(code: int, *, said_no: bool = False) -> Row:
@@ -168,31 +171,29 @@ def _unknown(code: int, *, said_no: bool = False) -> Row:
     return ErrorClass.UNEXPECTED, "unknown_error" if said_no or code >= 400 else "unknown_status", UNKNOWN
 
 
-def _unreadable(
-    code: int, headers: Mapping[str, str], content: bytes, redact: Callable[[str], str], *, readable: bool = False
-) -> ProviderFailure:
+def _unreadable(code: int, headers: Mapping[str, str], said: str, *, readable: bool = False) -> ProviderFailure:
     if code in CODES:
         row = CODES[code]
     elif 300 <= code < 500 or (readable and code < 300):
         row = _unknown(code)
     else:
         row = PHASES["unreadable"]
-    return _failure(row, code, content, redact, None, retry_after=fields.retry_after(None, headers, ""))
+    return _failure(row, code, said, None, retry_after=fields.retry_after(None, headers, ""))
 
 
 def _failure(
     row: Row,
     code: int,
-    content: bytes,
-    redact: Callable[[str], str],
+    said: str,
     request_id: str | None,
     *,
     retry_after: float | None = None,
     terminal: bool = False,
 ) -> ProviderFailure:
-    # redacted before it is cut: half a key is still a secret
-    said = fields.printable(redact(content[: 2 * _TEXT_MAX].decode("utf-8", "replace"))[:_TEXT_MAX])
-    detail = f"HTTP {code}: {said}".encode()[:ERROR_MESSAGE_MAX_BYTES].decode("utf-8", "ignore")
+    # without what else an answer may repeat, the webhook's address with its token before all, and before it is cut:
+    # half a secret is still one
+    words = fields.printable(redact(said[: 2 * _TEXT_MAX])[:_TEXT_MAX])
+    detail = f"HTTP {code}: {words}".encode()[:ERROR_MESSAGE_MAX_BYTES].decode("utf-8", "ignore")
     error_class, name, message = row
     return ProviderFailure(
         error_class,
@@ -203,3 +204,7 @@ def _failure(
         terminal=terminal,
         provider_request_id=request_id,
     )
+
+
+def _letter(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16))

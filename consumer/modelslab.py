@@ -10,11 +10,13 @@ It drives httpx's transports directly. A provider's call needs no cookies, redir
 """
 
 import asyncio
+import html
 import ipaddress
 import json
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import httpx
 import structlog
@@ -35,6 +37,8 @@ FETCH_PATH = "/api/v7/images/fetch/"
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_MAX_BYTES = 1024 * 1024
+_SHORTEST_KEY = 6
+"""Characters."""
 
 
 class ModelsLab:
@@ -58,6 +62,7 @@ class ModelsLab:
         self._fetch_timeout = fetch_timeout
         self._transport = transport if transport is not None else Lines()
         self._urls: dict[str, httpx.URL] = {}
+        self._without_key = _remover_of(self._key.get_secret_value())
 
     async def submit(
         self, payload: Mapping[str, object], *, path: str, track_id: str, webhook: str | None = None
@@ -110,13 +115,6 @@ class ModelsLab:
         theirs = url.scheme == "https" and url.port is None and url.host in PROVIDER_HOSTS
         return url if theirs and self._base.host in PROVIDER_HOSTS else None
 
-    def _redact(self, text: str) -> str:
-        key = self._key.get_secret_value()
-        for form in {key, json.dumps(key)[1:-1], quote(key, safe="")} if key else ():
-            text = text.replace(form, "[key]")
-        # and what else an answer may repeat, the webhook's address with its token before all
-        return redact(text)
-
     async def _exchange(
         self, url: httpx.URL, body: Mapping[str, object], timeout: float, *, fetching: bool
     ) -> Succeeded | Processing | ProviderFailure:
@@ -138,7 +136,9 @@ class ModelsLab:
                     content = await _read(response)
                 finally:
                     await response.aclose()
-            return answers.read(response.status_code, response.headers, content, fetching=fetching, redact=self._redact)
+            return answers.read(
+                response.status_code, response.headers, content, fetching=fetching, without_key=self._without_key
+            )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             phase, detail = "not_connected", _say(error)
         except httpx.PoolTimeout as error:
@@ -151,8 +151,12 @@ class ModelsLab:
             phase, detail = "unreadable", _say(error)
         except Exception as error:
             phase, detail = "our_fault", _say(error)
-            log.error("provider_call_broken", kind=type(error).__name__, detail=self._redact(detail))
-        return answers.broke_off(phase, self._redact(detail)[:500])
+            # where, and none of the frames' own words: one of them holds the key
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error(
+                "provider_call_broken", kind=type(error).__name__, detail=redact(self._without_key(detail)), where=where
+            )
+        return answers.broke_off(phase, redact(self._without_key(detail))[:500])
 
 
 class _TooLong(Exception):
@@ -169,6 +173,25 @@ _HEADERS = [
     ("accept-encoding", "identity"),
     ("user-agent", "scenewire"),
 ]
+
+
+def _remover_of(key: str) -> Callable[[str], str]:
+    """Takes the key out of a text, in each form in which an answer or an error may repeat it: as a page, an address or
+    JSON has it, JSON within JSON and a writer that escapes the slash among them.
+    """
+    forms = {key, html.escape(key), quote(key), quote(key, safe=""), quote_plus(key)}
+    forms |= {json.dumps(form, ensure_ascii=ascii)[1:-1] for form in forms for ascii in (True, False)}
+    forms |= {json.dumps(form, ensure_ascii=False)[1:-1] for form in forms}
+    forms |= {form.replace("/", "\\/") for form in forms}
+    # a shorter one (of a simulator) would blot out words of the answer
+    longest_first = sorted((form for form in forms if len(key) >= _SHORTEST_KEY), key=len, reverse=True)
+
+    def without_key(text: str) -> str:
+        for form in longest_first:
+            text = text.replace(form, "[key]")
+        return text
+
+    return without_key
 
 
 def _say(error: Exception) -> str:
