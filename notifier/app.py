@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 from starlette.applications import Starlette
@@ -18,6 +19,7 @@ from notifier.handlers import StatusEvents
 from notifier.hub import Hub
 from notifier.operations import DESCRIPTION, OPERATIONS
 from notifier.outlet import Stalls
+from notifier.outlook import Outlook
 from notifier.pictures import Pictures
 from notifier.polls import Polls
 from notifier.routes import Statuses
@@ -26,6 +28,7 @@ from notifier.snapshots import Snapshots
 from notifier.sockets import Sockets
 from notifier.thumbnails import Thumbnails
 from schemas import topics
+from storage import queueing
 from storage.database import Database, Unavailable
 from storage.reading import Reader
 from telemetry import metrics
@@ -81,7 +84,8 @@ def build(
     verifier = Verifier(settings, clock=clock)
     cursors = Cursors(settings.signing_secrets)
     hub = Hub()
-    snapshots = Snapshots(reader, hub, cursors)
+    outlook = Outlook(partial(queueing.queue, database, depth=settings.queue_depth))
+    snapshots = Snapshots(reader, hub, cursors, outlook)
     polls = Polls(hub, limit=settings.long_polls)
     stalls = Stalls(settings.stall_timeout, clock=time.monotonic)
     connections = Connections(
@@ -95,7 +99,14 @@ def build(
     health.depends_on("kafka", events.healthy)
     health.depends_on("pictures", media.readable)
     statuses = Statuses(
-        reader=reader, snapshots=snapshots, cursors=cursors, hub=hub, polls=polls, verifier=verifier, clock=clock
+        reader=reader,
+        outlook=outlook,
+        snapshots=snapshots,
+        cursors=cursors,
+        hub=hub,
+        polls=polls,
+        verifier=verifier,
+        clock=clock,
     )
     thumbnails = Thumbnails(
         media, pixels=settings.thumbnail_pixels, threads=settings.thumbnail_threads, can_open=can_open
@@ -129,6 +140,7 @@ def build(
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             thumbnails.close()
+            await outlook.close()
             await database.close()
 
     http = application(

@@ -13,7 +13,7 @@ _PREFER = Parameter(
     {"type": "string", "examples": ["wait=25"]},
 )
 _HEADERS = {
-    "ETag": "weak while the record waits",
+    "ETag": "weak while the record waits or says how long it will take yet",
     "Preference-Applied": "`wait=N`, where the answer could be held",
 }
 _NOT_MODIFIED = Answer("nothing new", headers=_HEADERS)

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from uuid import UUID
 
 from pydantic_core import to_json
@@ -13,6 +14,7 @@ from starlette.routing import Route
 from notifier.cursors import Cursors
 from notifier.events import Event
 from notifier.hub import Hub
+from notifier.outlook import Outlook
 from notifier.polls import Polls, Tags, wait_of
 from notifier.scopes import Key, chapter_key, record_key
 from notifier.snapshots import Snapshots
@@ -36,6 +38,7 @@ class Statuses:
         self,
         *,
         reader: Reader,
+        outlook: Outlook,
         snapshots: Snapshots,
         cursors: Cursors,
         hub: Hub,
@@ -44,6 +47,7 @@ class Statuses:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._reader = reader
+        self._outlook = outlook
         self._snapshots = snapshots
         self._cursors = cursors
         self._hub = hub
@@ -68,7 +72,8 @@ class Statuses:
             scene = await self._reader.scene(caller.user_id, chapter_id, number)
             if scene is None:
                 raise Refused(404, "not_found", "No image of yours was requested for this scene.")
-            return _scene_answer(scene)
+            (latest,) = await self._outlook.fill([scene.latest])
+            return _scene_answer(replace(scene, latest=latest))
 
         def of_scene(event: Event) -> bool:
             return event.scene_number == number
@@ -84,6 +89,7 @@ class Statuses:
             image = await self._reader.record(caller.user_id, record_id)
             if image is None:
                 raise Refused(404, "not_found", "There is no such image of yours.")
+            (image,) = await self._outlook.fill([image])
             return _Answer(image, f"{image.record_id}.{image.version}", image.text)
 
         return await self._answered(request, caller, record_key(caller.user_id, record_id), read, _any)
@@ -149,6 +155,8 @@ class _Answer:
         # what others write into their rows raises no version: such a row may change under its tag until it is terminal
         self._versioned = image.version > 0
         waiting = image.status == Status.PENDING or image.stage in _WAITING or not self._versioned
+        # and so may one that says how long it will take yet
+        waiting = waiting or image.estimated
         self._etag = f'W/"{tag}"' if waiting and not self._terminal else f'"{tag}"'
 
     def is_news(self, tags: Tags) -> bool:

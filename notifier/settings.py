@@ -39,6 +39,9 @@ class PushSettings(BaseSettings):
     thumbnail_threads: int = Field(
         default=2, ge=1, description="thumbnails one notifier makes at a time; each opens a whole picture"
     )
+    queue_depth: int = Field(
+        default=1_000, ge=1, description="how many of those waiting in a lane are told their position in line"
+    )
     drain_window: float = Field(
         default=2.0, ge=0, description="seconds within which clients are told to come back after a restart, spread out"
     )

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from notifier.cursors import Cursors
 from notifier.hub import Hub
+from notifier.outlook import Outlook
 from notifier.scopes import Key
 from storage.reading import Image, Reader
 
@@ -18,15 +19,16 @@ class Snapshot:
 
 
 class Snapshots:
-    def __init__(self, reader: Reader, hub: Hub, cursors: Cursors) -> None:
+    def __init__(self, reader: Reader, hub: Hub, cursors: Cursors, outlook: Outlook) -> None:
         self._reader = reader
+        self._outlook = outlook
         self._hub = hub
         self._cursors = cursors
 
     async def take(self, key: Key) -> Snapshot:
         """Read a scope. Whoever wants what follows has joined the hub before. Raises `storage.database.Unavailable`."""
         cursor = self._cursors.write(self._hub.positions)
-        images = await self._read(key)
+        images = await self._outlook.fill(await self._read(key))
         self._hub.load(key, images)
         return Snapshot(images, cursor)
 

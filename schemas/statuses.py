@@ -28,8 +28,14 @@ class ImageStatus(BaseModel):
     attempt: int = Field(description="rises with each submit to the provider")
     retry_count: int = Field(description="retries after counted failures, 3 at most")
     retry_at: datetime | None = Field(description="when a waiting image generation goes on")
-    queue_position: int | None = Field(description="1 is next; computed when read, null in events and frames")
-    eta_seconds: int | None = Field(description="computed when read, null in events and frames")
+    queue_position: int | None = Field(
+        description="where it stands among those of its lane that wait, 1 is next; computed when read, so null in "
+        "status events and `status` frames, and null where it stands in no line, too far behind, or nothing moves"
+    )
+    eta_seconds: int | None = Field(
+        description="seconds until the picture is there, as things are now; computed when read, so null in status "
+        "events and `status` frames, and null where it cannot be known"
+    )
     image_url: str | None = Field(description="the stored picture, absolute, for a plain `<img>`")
     thumbnail_url: str | None = Field(
         default=None, description="the same, 480 pixels wide, as WebP; made when it is first asked for"

@@ -7,15 +7,17 @@ to it, and their version is 0.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from pydantic_core import from_json
 from sqlalchemy import Row
 
 from storage.database import Database
 from storage.fragments import CHAPTER, IMAGE_TYPE, SCENE, STATUS_JSON, THUMBNAIL
+from storage.queueing import READY, Place
 
 # the columns stand alone here, so that an index on them can be used
 _IN_CHAPTER = f"""{IMAGE_TYPE} = 'scene' AND (g.chapter_id = $2::uuid
@@ -26,8 +28,18 @@ _SHOWN = "(g.status = 'completed' AND g.image_url IS NOT NULL)"
 """What can be a current image: completed, and with an address to show it from."""
 _PLACE = f"CASE WHEN {IMAGE_TYPE} = 'scene' THEN {CHAPTER} || '/' || {SCENE} END"
 
+# only of what is on its way: a chapter is mostly pictures that are there
+_STANDING = f"""CASE WHEN g.lane IS NOT NULL AND g.status IN ('pending', 'in_progress') THEN json_build_array(
+        g.lane, g.turn, {READY}, g.stage = 'provider_paused' OR coalesce(g.error_code = 'models_unavailable', false),
+        g.model_id, extract(epoch FROM g.retry_at - now()),
+        (SELECT json_build_array(extract(epoch FROM now() - least(a.claimed_at, a.sent_at)), a.eta,
+                extract(epoch FROM now() - a.generated_at))
+            FROM generation_attempts a WHERE a.record_id = g.id AND a.attempt = g.attempt))::text END"""
+
 _COLUMNS = f"""g.id, g.version, {_PLACE} AS place, g.status, g.stage, g.created_at::timestamptz AS created_at,
-    ({STATUS_JSON})::text AS body"""
+    {_STANDING} AS standing, ({STATUS_JSON})::text AS body"""
+_NOT_COMPUTED = '"queue_position" : null, "eta_seconds" : null'
+"""As Postgres writes it. No text of a user's can hold it: a quote within a string has a backslash before it."""
 
 _SCENE_STATUS = f"""
 WITH scene AS (
@@ -63,10 +75,30 @@ _PICTURE = "SELECT user_id, image_key, image_url FROM image_generations WHERE id
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one stands that is on its way, as far as estimates need it; times in seconds, by the database's clock.
+
+    `place`: of those who stand in line. `halted`: it waits for a breaker. `made_for`: since its attempt was sent, or
+    claimed; `provider_eta`: what the provider said then. `stored_for`: since the provider's picture is there.
+    """
+
+    lane: str
+    stage: str | None
+    place: Place | None
+    halted: bool
+    model_id: str | None
+    retry_in: float | None
+    made_for: float | None
+    provider_eta: float | None
+    stored_for: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """One image generation at one version; `text` is its ImageStatus as JSON.
 
-    `place` is "<chapter_id>/<scene_number>", or null for what belongs to no scene.
+    `place` is "<chapter_id>/<scene_number>", or null for what belongs to no scene. `estimated`: `text` says something
+    that was computed when it was read, and may say something else under the same version.
     """
 
     record_id: UUID
@@ -76,6 +108,15 @@ class Image:
     stage: str | None
     created_at: datetime | None
     text: str
+    standing: Standing | None = None
+    estimated: bool = False
+
+    def with_estimates(self, queue_position: int | None, eta_seconds: int | None) -> "Image":
+        """The same with these in its text."""
+        if queue_position is None and eta_seconds is None:
+            return self
+        told = f'"queue_position" : {_json(queue_position)}, "eta_seconds" : {_json(eta_seconds)}'
+        return replace(self, text=self.text.replace(_NOT_COMPUTED, told, 1), estimated=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,4 +183,16 @@ def _images(rows: Sequence[Row[Any]]) -> list[Image]:
 
 
 def _image(row: Row[Any]) -> Image:
-    return Image(row.id, row.version, row.place, row.status, row.stage, row.created_at, row.body)
+    standing = _standing(row) if row.standing is not None else None
+    return Image(row.id, row.version, row.place, row.status, row.stage, row.created_at, row.body, standing)
+
+
+def _standing(row: Row[Any]) -> Standing:
+    lane, turn, in_line, halted, model_id, retry_in, attempt = from_json(row.standing)
+    made_for, provider_eta, stored_for = attempt or (None, None, None)
+    place = (turn, row.created_at, row.id) if in_line else None
+    return Standing(lane, row.stage, place, halted, model_id, retry_in, made_for, provider_eta, stored_for)
+
+
+def _json(number: int | None) -> str:
+    return "null" if number is None else str(number)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from schemas.letters import LetterChoice, LetterFilters
-from storage import abandoned, admitting, deadlines, dispatching, letters, replaying, takeovers
+from storage import abandoned, admitting, deadlines, dispatching, letters, queueing, replaying, takeovers
 from tests.connected.steps import Steps, asked, request, steps_of
 
 pytestmark = pytest.mark.connected
@@ -109,6 +109,18 @@ async def test_an_admission_costs_by_its_events_whoever_waits(database_url: str)
         await steps.accept(*news)
         before = await _rows_read(steps)
         assert (await steps.admit(*(asked(one) for one in news))).known == 100
+        assert await _rows_read(steps) - before < 1_000
+
+
+async def test_a_look_at_the_queue_reads_its_first_part_and_the_newest_attempts(database_url: str) -> None:
+    async with steps_of(database_url) as steps:
+        await queueing.queue(steps.database, depth=50)
+        await steps.sql(_RECORDS)
+        await steps.sql(_ATTEMPTS)
+        await _line(steps)
+        before = await _rows_read(steps)
+        line = await queueing.queue(steps.database, depth=50)
+        assert sum(len(lane.places) for lane in line.lines.values()) == 150
         assert await _rows_read(steps) - before < 1_000
 
 
