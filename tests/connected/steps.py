@@ -306,7 +306,7 @@ async def database_of(url: str, **settings: Any) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def steps_of(url: str, *, slots: int = 3) -> AsyncIterator[Steps]:
-    async with database_of(url) as database:
+async def steps_of(url: str, *, slots: int = 3, **settings: Any) -> AsyncIterator[Steps]:
+    async with database_of(url, **settings) as database:
         await workers.provide_slots(database, slots)
         yield Steps(database)

@@ -15,6 +15,9 @@ from tests.connected.steps import Steps, asked, request, steps_of
 
 pytestmark = pytest.mark.connected
 
+# thousands of rows are made here in one statement
+_PATIENT: dict[str, Any] = {"database_timeout": 60.0}
+
 _RECORDS = """
 INSERT INTO image_generations (id, user_id, chapter_id, scene_number, status, stage, version, attempt, lane,
     admitted_at, turn, created_at, updated_at, deadline_at, scene_description, style, aspect_ratio, user_tier)
@@ -49,7 +52,7 @@ WHERE claim_token IS NOT NULL ON CONFLICT DO NOTHING
 
 @pytest.fixture
 async def crowded(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
+    async with steps_of(database_url, **_PATIENT) as steps:
         await steps.sql(_RECORDS)
         await steps.sql(_ATTEMPTS)
         await steps.sql("ANALYZE")
@@ -75,7 +78,7 @@ async def test_a_sweep_that_finds_nothing_reads_next_to_nothing(crowded: Steps) 
 
 
 async def test_a_dispatch_reads_what_it_gives_and_not_who_waits(database_url: str) -> None:
-    async with steps_of(database_url, slots=20) as steps:
+    async with steps_of(database_url, slots=20, **_PATIENT) as steps:
         worker = await steps.worker()
         # a connection plans once: this one while nothing is there
         await _claimed(steps, worker, 1)
@@ -87,7 +90,7 @@ async def test_a_dispatch_reads_what_it_gives_and_not_who_waits(database_url: st
 
 
 async def test_dispatch_and_admission_look_up_by_index_alone(database_url: str) -> None:
-    async with steps_of(database_url) as steps:
+    async with steps_of(database_url, **_PATIENT) as steps:
         await _line(steps)
         await steps.sql("ANALYZE")
         for statement in (dispatching._OFFER, dispatching._CLAIM, admitting._ADMIT, admitting._ADMIT_OVERDUE):
@@ -101,7 +104,7 @@ async def test_dispatch_and_admission_look_up_by_index_alone(database_url: str) 
 
 
 async def test_an_admission_costs_by_its_events_whoever_waits(database_url: str) -> None:
-    async with steps_of(database_url) as steps:
+    async with steps_of(database_url, **_PATIENT) as steps:
         await steps.admit(asked(request()))
         crowd = uuid4()
         await _line(steps, crowd)
@@ -113,7 +116,7 @@ async def test_an_admission_costs_by_its_events_whoever_waits(database_url: str)
 
 
 async def test_a_look_at_the_queue_reads_its_first_part_and_the_newest_attempts(database_url: str) -> None:
-    async with steps_of(database_url) as steps:
+    async with steps_of(database_url, **_PATIENT) as steps:
         await queueing.queue(steps.database, depth=50)
         await steps.sql(_RECORDS)
         await steps.sql(_ATTEMPTS)
