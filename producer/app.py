@@ -6,7 +6,8 @@ from time import time
 
 from starlette.applications import Starlette
 
-from producer import hooks
+from producer import admin, hooks
+from producer.admin import Admin
 from producer.hooks import Hooks
 from producer.requests import Requests
 from producer.routes import DESCRIPTION, OPERATIONS, SceneImages
@@ -29,7 +30,9 @@ def build(settings: ProducerSettings, *, clock: Callable[[], float] = time) -> S
     health = Health()
     health.depends_on("postgres", database.ping)
     requests = Requests(settings, Acceptor(database, deadline=settings.deadline))
-    scene_images = SceneImages(requests, Verifier(settings, clock=clock), retry_after=settings.retry_after)
+    verifier = Verifier(settings, clock=clock)
+    scene_images = SceneImages(requests, verifier, retry_after=settings.retry_after)
+    dead_letters = Admin(database, verifier, deadline=settings.deadline)
     webhooks = Hooks(database, timeout=settings.accept_timeout, retry_after=settings.retry_after)
 
     @asynccontextmanager
@@ -44,8 +47,8 @@ def build(settings: ProducerSettings, *, clock: Callable[[], float] = time) -> S
         TITLE,
         settings=settings,
         health=health,
-        routes=[*scene_images.routes(), *webhooks.routes()],
-        operations=[*OPERATIONS, *hooks.OPERATIONS],
+        routes=[*scene_images.routes(), *webhooks.routes(), *dead_letters.routes()],
+        operations=[*OPERATIONS, *hooks.OPERATIONS, *admin.OPERATIONS],
         server_url=settings.api_url,
         description=DESCRIPTION,
         away=(Unavailable,),

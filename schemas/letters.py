@@ -84,9 +84,9 @@ class LetterChoice(BaseModel):
     error_class: list[DeadClass] | None = Field(default=None, min_length=1, description="any of these classes")
     error_code: list[Word] | None = Field(default=None, min_length=1, max_length=50, description="any of these codes")
     model_id: list[Word] | None = Field(default=None, min_length=1, max_length=50, description="any of these models")
-    user_id: UUID | None = None
-    chapter_id: UUID | None = None
-    record_id: UUID | None = None
+    user_id: UUID | None = Field(default=None, description="of this user")
+    chapter_id: UUID | None = Field(default=None, description="of this chapter")
+    record_id: UUID | None = Field(default=None, description="of this image generation")
     since: Moment | None = Field(default=None, description="died then or later: a time (ISO 8601) or an age (`2h`)")
     until: Moment | None = Field(default=None, description="died before then: a time or an age")
 

@@ -21,6 +21,8 @@ from web.settings import WebSettings
 
 log = structlog.get_logger()
 
+ADMIN = "admin"
+"""The scope of operators."""
 LEEWAY = 30.0
 """Seconds a token is still taken after its `exp`: the clocks of issuer and server differ."""
 _REMEMBERED = 10_000
@@ -41,6 +43,16 @@ class Unauthorized(Refused):
         super().__init__(401, code, message, headers={"WWW-Authenticate": challenge})
 
 
+class Forbidden(Refused):
+    """403: the token is good and does not reach so far."""
+
+    def __init__(self, scope: str) -> None:
+        # RFC 6750 section 3.1
+        challenge = f'Bearer realm="scenewire", error="insufficient_scope", scope="{scope}"'
+        detail = f"This needs a token with the scope '{scope}'."
+        super().__init__(403, "forbidden", detail, headers={"WWW-Authenticate": challenge})
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """A verified token. `expires_at` is its `exp` (seconds since 1970), before any leeway."""
@@ -49,6 +61,7 @@ class Caller:
     tier: Tier
     expires_at: float
     token_hash: bytes
+    scopes: frozenset[str] = frozenset()
 
 
 class Verifier:
@@ -122,7 +135,21 @@ class Verifier:
         subject = claims.get("sub")
         if not isinstance(subject, str) or _UUID.fullmatch(subject) is None:
             raise Unauthorized("subject_not_uuid", "The token's sub must be the user's UUID.")
-        return Caller(UUID(subject), tier_of(claims), expires_at, digest)
+        return Caller(UUID(subject), tier_of(claims), expires_at, digest, scopes_of(claims))
+
+
+def must_have(caller: Caller, scope: str) -> None:
+    """Raises `Forbidden` unless the caller's token has `scope`."""
+    if scope not in caller.scopes:
+        raise Forbidden(scope)
+
+
+def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
+    """The claim `scope`: words with spaces between them (RFC 8693 section 4.2, RFC 9068), or a list of them."""
+    claim = claims.get("scope")
+    if isinstance(claim, str):
+        return frozenset(claim.split(" ")) - {""}
+    return frozenset(one for one in claim if isinstance(one, str)) if isinstance(claim, list) else frozenset()
 
 
 def tier_of(claims: Mapping[str, Any]) -> Tier:

@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from schemas.words import Tier
-from web.auth import LEEWAY, Unauthorized, Verifier
+from web.auth import ADMIN, LEEWAY, Forbidden, Unauthorized, Verifier, must_have
 from web.settings import WebSettings
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -61,6 +61,33 @@ def test_a_good_token_names_its_caller() -> None:
 )
 def test_the_tier_comes_from_the_claims(claims: dict[str, Any], tier: Tier) -> None:
     assert _verifier().verify(_token(**claims)).tier is tier
+
+
+@pytest.mark.parametrize(
+    ("scope", "scopes"),
+    [
+        (None, set()),
+        ("", set()),
+        ("admin", {"admin"}),
+        ("openid admin", {"openid", "admin"}),
+        ("  admin ", {"admin"}),
+        ("administrator", {"administrator"}),
+        (["openid", "admin"], {"openid", "admin"}),
+        (["admin me", 7], {"admin me"}),
+        ({"admin": True}, set()),
+        (7, set()),
+    ],
+)
+def test_the_scopes_are_words_in_a_string_or_a_list(scope: Any, scopes: set[str]) -> None:
+    caller = _verifier().verify(_token(scope=scope))
+    assert caller.scopes == scopes
+    if ADMIN in scopes:
+        must_have(caller, ADMIN)
+        return
+    with pytest.raises(Forbidden) as refused:
+        must_have(caller, ADMIN)
+    assert (refused.value.status, refused.value.code) == (403, "forbidden")
+    assert 'error="insufficient_scope", scope="admin"' in dict(refused.value.headers or {})["WWW-Authenticate"]
 
 
 @pytest.mark.parametrize("sub", [None, "auth0|42", "", 42, USER.replace("-", ""), f"{{{USER}}}", f"{USER}\n"])
