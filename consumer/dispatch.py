@@ -12,7 +12,7 @@ import structlog
 
 from consumer.generation import Generation, Phase, Work
 from consumer.settlement import Settlement
-from storage import takeovers
+from storage import abandoned, takeovers
 from storage.database import Database, Unavailable
 from storage.dispatching import Claimed, Dispatcher
 from telemetry import metrics
@@ -96,6 +96,13 @@ class Dispatch:
             self.wake()
         return lost
 
+    async def adopt(self, *, keep_trying: float) -> None:
+        """Follow attempts of ended records that nobody follows; see `abandoned.adopt_orphans`. Raises `Unavailable`."""
+        async with self._claiming:
+            tokens = [work.claimed.claim_token for work in self._works.values()]
+            orphans = await abandoned.adopt_orphans(self._database, self._worker_id(), tokens, keep_trying=keep_trying)
+            self.follow(orphans)
+
     def _take(self, claims: Iterable[Claimed]) -> int:
         count = 0
         for claimed in claims:
@@ -110,7 +117,7 @@ class Dispatch:
         assert self._generation is not None
         for claimed in claims:
             work = Work(claimed, Phase.POLLING)
-            self._track(asyncio.create_task(self._generation.follow_ended(claimed)), work)
+            self._track(asyncio.create_task(self._generation.late.follow_ended(claimed)), work)
 
     def drop_all(self) -> None:
         """Others took us for dead: end every task but open submits, whose answers only we can learn (F4), and what

@@ -8,14 +8,12 @@ from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import structlog
-from pydantic_core import to_json
 
 from consumer.answers import Processing, ProviderFailure, Succeeded
 from consumer.modelslab import ModelsLab
 from consumer.settings import ConsumerSettings
 from schemas.errors import ErrorClass
-from storage import deadlines
-from storage.database import Database, Unavailable
+from storage.database import Unavailable
 from storage.dispatching import Claimed
 
 log = structlog.get_logger(__name__)
@@ -97,23 +95,6 @@ class Follower:
             log.info("fetch_failed", attempt_id=str(claimed.attempt_id), code=failure.code)
             return []
         return [*answer.output_urls, *answer.proxy_urls] if isinstance(answer, Succeeded) else []
-
-    async def close(
-        self,
-        database: Database,
-        claimed: Claimed,
-        *,
-        output_urls: list[str] | None,
-        proxy_urls: list[str],
-    ) -> None:
-        """Note the end of an attempt whose record had ended before it; a picture's addresses are kept for a replay."""
-        await deadlines.close_after_the_end(
-            database,
-            claimed.attempt_id,
-            succeeded=output_urls is not None,
-            output_urls=to_json(output_urls).decode() if output_urls is not None else None,
-            proxy_urls=to_json(proxy_urls).decode() if proxy_urls else None,
-        )
 
     def _first_wait(self, eta: float | None) -> float:
         settings = self._settings

@@ -16,7 +16,7 @@ import structlog
 
 from consumer.answers import Processing, ProviderFailure, Succeeded, flagged
 from consumer.following import Follower
-from consumer.late import Late
+from consumer.late import NO_PICTURE, Late, not_a_picture
 from consumer.modelslab import ModelsLab
 from consumer.patience import patiently
 from consumer.pictures import NotAPicture
@@ -24,7 +24,7 @@ from consumer.settings import ConsumerSettings
 from consumer.settlement import Settlement, claim_of, unanswered
 from consumer.storing import Storing, TooLate
 from schemas.errors import ErrorClass
-from storage import settling, takeovers
+from storage import deadlines, settling, takeovers
 from storage.answers import Answer, Answers
 from storage.database import Database
 from storage.dispatching import Claimed
@@ -36,10 +36,6 @@ from telemetry import metrics, traces
 log = structlog.get_logger(__name__)
 
 _LATE = "This image could not be made in time. Please request it again."
-_STORING_LATE = (
-    "The picture was made but could not be stored in time. Ask us to store it again: nothing more is charged for that."
-)
-_NO_PICTURE = "The image service gave something that is no picture. Please try again."
 
 
 class Phase(Enum):
@@ -93,7 +89,14 @@ class Generation:
         self._marks = SendingMarks(database)
         self._answers = Answers(database)
         self._follower = Follower(settings, provider=provider, progress=self._answers.progress, longest=longest)
-        self._late = Late(settings, database=database, provider=provider)
+        self.late = Late(
+            settings,
+            database=database,
+            provider=provider,
+            follower=self._follower,
+            storing=storing,
+            slot_freed=slot_freed,
+        )
         self.held: dict[UUID, Answer] = {}
 
     async def run(self, work: Work) -> None:
@@ -121,7 +124,7 @@ class Generation:
                 work.phase = Phase.SETTLING
                 claimed = await self._settlement.settle(
                     work.claimed,
-                    ProviderFailure(ErrorClass.UNEXPECTED, "internal_error", _NO_PICTURE, detail=type(error).__name__),
+                    ProviderFailure(ErrorClass.UNEXPECTED, "internal_error", NO_PICTURE, detail=type(error).__name__),
                 )
 
     async def _step(self, work: Work) -> Claimed | None:
@@ -129,7 +132,7 @@ class Generation:
         if claimed.output_urls:
             if claimed.takeovers >= takeovers.MOST_TAKEOVERS:
                 log.error("picture_kills_workers", record_id=str(claimed.record_id), takeovers=claimed.takeovers)
-                await self._settlement.end(claimed, ErrorClass.UNEXPECTED, "kills_workers", _NO_PICTURE)
+                await self._settlement.end(claimed, ErrorClass.UNEXPECTED, "kills_workers", NO_PICTURE)
                 return None
             return await self._store(work, claimed.output_urls, claimed.proxy_urls)
         if claimed.provider_request_id is None:
@@ -143,12 +146,12 @@ class Generation:
     async def _confirm(self, work: Work) -> Claimed | None:
         """A webhook named the job: only what the provider itself says of it counts."""
         claimed = work.claimed
-        answer = await self._late.confirm(claimed)
+        answer = await self.late.confirm(claimed)
         if isinstance(answer, Succeeded):
             return await self._made(work, answer)
         if answer is not None:
             return await self._accepted(work, answer)
-        refuted = await self._late.refute(claimed)
+        refuted = await self.late.refute(claimed)
         if refuted is Refuted.UNANSWERED:
             work.claimed = claimed = replace(claimed, provider_request_id=None, unconfirmed=False)
             work.phase = Phase.SUBMITTING
@@ -160,7 +163,7 @@ class Generation:
 
     async def _named(self, claimed: Claimed, failure: ProviderFailure) -> Claimed:
         """A submit was not answered: perhaps a webhook names its job. Raises `failure` where none does."""
-        named = await self._late.named(claimed) if failure.error_class is ErrorClass.TIMEOUT else None
+        named = await self.late.named(claimed) if failure.error_class is ErrorClass.TIMEOUT else None
         if named is None:
             raise failure
         return replace(claimed, provider_request_id=named, unconfirmed=True)
@@ -233,7 +236,8 @@ class Generation:
         work.claimed = known
         if await self._write_down(said):
             return known
-        await self.follow_ended(known)
+        work.phase = Phase.POLLING
+        await self.late.follow_ended(known)
         return None
 
     async def _made(self, work: Work, answer: Succeeded) -> Claimed | None:
@@ -256,12 +260,7 @@ class Generation:
         )
         work.claimed = made
         if not await self._write_down(said):
-            await patiently(
-                lambda: self._follower.close(
-                    self._database, claimed, output_urls=answer.output_urls, proxy_urls=answer.proxy_urls
-                )
-            )
-            self._slot_freed()
+            await self._keep(work)
             return None
         self._slot_freed()
         return made
@@ -284,32 +283,26 @@ class Generation:
         try:
             stored = await self._storing.store(claimed, urls, proxies, fresh)
         except TooLate:
-            await self._settlement.end(claimed, ErrorClass.DEADLINE, "storing_failed", _STORING_LATE)
+            ended = await patiently(lambda: deadlines.end_unstored(self._database, claimed.claim_token))
+            if ended is not None and not ended.ended:
+                return replace(claimed, seconds_left=ended.seconds_left)
+            if ended is not None:
+                metrics.count("failed", error_class=ErrorClass.DEADLINE.value)
+            await self._keep(work)
             return None
         except NotAPicture as error:
-            raise ProviderFailure(
-                ErrorClass.UNEXPECTED, "not_a_picture", _NO_PICTURE, detail=str(error), terminal=True
-            ) from None
+            raise not_a_picture(error) from None
         if await patiently(lambda: self._answers.stored(stored)):
             metrics.count("completed", lane=claimed.lane)
             metrics.count("attempts", model=claimed.model_id, outcome="success")
-        else:
+        elif not await self.late.keep(stored):
             metrics.count("fenced")
         return None
 
-    async def follow_ended(self, claimed: Claimed) -> None:
-        """Follow an attempt whose record has ended, so that its slot falls free when the provider is done (F3)."""
-        output_urls: list[str] | None = None
-        proxy_urls: list[str] = []
-        try:
-            answer = await self._follower.follow(claimed)
-            output_urls, proxy_urls = answer.output_urls, answer.proxy_urls
-        except ProviderFailure as failure:
-            log.info("ended_attempt_failed", attempt_id=str(claimed.attempt_id), code=failure.code)
-        await patiently(
-            lambda: self._follower.close(self._database, claimed, output_urls=output_urls, proxy_urls=proxy_urls)
-        )
-        self._slot_freed()
+    async def _keep(self, work: Work) -> None:
+        """The record has ended, and its picture is made: it is for a replay then."""
+        work.phase = Phase.POLLING
+        await self.late.follow_ended(replace(work.claimed, seconds_left=self._settings.late_storing))
 
     def _webhook(self, claimed: Claimed) -> str | None:
         if self._settings.public_url is None or claimed.webhook_token is None:

@@ -119,6 +119,12 @@ class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettin
     storing_retry_longest: float = Field(
         default=30.0, gt=0, description="longest pause in seconds between two tries to store"
     )
+    late_storing: float = Field(
+        default=86_400.0,
+        gt=0,
+        description="seconds from its making in which a picture is still stored though its request has ended, for a "
+        "replay; after that only its addresses are kept",
+    )
     download_timeout: float = Field(default=60.0, gt=0, description="seconds for one download of a picture")
     download_bytes: int = Field(
         default=25 * 1024 * 1024, ge=1024, description="largest picture that is taken from the provider, in bytes"

@@ -14,7 +14,7 @@ from consumer.patience import patiently
 from consumer.settings import ConsumerSettings
 from consumer.taxonomy import PHASES
 from schemas.errors import ErrorClass
-from storage import deadlines, settling, takeovers
+from storage import kept, settling, takeovers
 from storage.database import Database
 from storage.dispatching import Claimed, Draft
 from storage.settling import Claim, Failure
@@ -110,17 +110,15 @@ class Settlement:
             why = replace(why, code=verdict.code, message=verdict.message)
             held = await self._die(claimed, why, verdict.error_class, uncertain=uncertain)
         if not held:
-            await self._let_go(claimed, "uncertain" if uncertain else "failed")
+            await self._let_go(claimed, "uncertain" if uncertain else "failed", why)
         self._slot_freed()
         return following
 
-    async def _let_go(self, claimed: Claimed, outcome: str) -> None:
-        """The claim did not hold: either the record has ended, and the attempt with its slot is still ours to close,
+    async def _let_go(self, claimed: Claimed, outcome: str, why: Failure) -> None:
+        """The claim did not hold: either the record has ended or goes on without this attempt, and it is ours to close,
         or the verdict is on record and only its answer was lost, or the attempt has got an id and is followed."""
         metrics.count("fenced")
-        if not await patiently(
-            lambda: deadlines.close_after_the_end(self._database, claimed.attempt_id, succeeded=False, outcome=outcome)
-        ):
+        if not await patiently(lambda: kept.close(self._database, claim_of(claimed), outcome, why)):
             await patiently(lambda: takeovers.hand_back(self._database, [claimed.claim_token]))
 
     async def give_up_unanswered(self, claimed: Claimed) -> None:
@@ -130,8 +128,9 @@ class Settlement:
 
     async def end(self, claimed: Claimed, error_class: ErrorClass, code: str, message: str) -> None:
         """End the record without asking for a verdict."""
-        if not await self._die(claimed, Failure(error_class, code, message), error_class):
-            await self._let_go(claimed, "failed")
+        why = Failure(error_class, code, message)
+        if not await self._die(claimed, why, error_class):
+            await self._let_go(claimed, "failed", why)
         self._slot_freed()
 
     async def _die(self, claimed: Claimed, why: Failure, dead_class: ErrorClass, *, uncertain: bool = False) -> bool:

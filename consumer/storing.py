@@ -59,8 +59,8 @@ class Gate:
 class _Pauses:
     """Between the tries to store one picture; in seconds."""
 
-    def __init__(self, settings: ConsumerSettings) -> None:
-        self.longest = settings.storing_retry_longest
+    def __init__(self, settings: ConsumerSettings, longest: float | None) -> None:
+        self.longest = longest if longest is not None else settings.storing_retry_longest
         self._next = settings.storing_retry
         self._early = settings.download_fresh_retry
         self._fresh_until = time.monotonic() + settings.download_fresh_for
@@ -86,15 +86,23 @@ class Storing:
         self._client = client
         self._gate = Gate()
 
-    async def store(self, claimed: Claimed, urls: list[str], proxies: list[str], fresh: FreshUrls) -> Stored:
-        """Try the addresses, then the proxies, then addresses from a fresh fetch, 1 to 30 s apart.
+    async def store(
+        self,
+        claimed: Claimed,
+        urls: list[str],
+        proxies: list[str],
+        fresh: FreshUrls,
+        *,
+        longest: float | None = None,
+    ) -> Stored:
+        """Try the addresses, then the proxies, then addresses from a fresh fetch, 1 to 30 s (or `longest`) apart.
 
         What is not there yet is asked for again for some seconds before that counts. Raises `TooLate` at the deadline,
         `NotAPicture` when every source answered with something else.
         """
         began = time.monotonic()
         deadline = began + claimed.seconds_left
-        pauses = _Pauses(self._settings)
+        pauses = _Pauses(self._settings, longest)
         strange: set[str] = set()
         while True:
             try:

@@ -16,7 +16,7 @@ from consumer.patience import rest
 from consumer.settings import ConsumerSettings
 from consumer.settlement import Settlement
 from consumer.worker import Worker
-from storage import abandoned, admitting, deadlines, workers
+from storage import abandoned, admitting, deadlines, kept, workers
 from storage.database import Database, Unavailable
 from telemetry import metrics
 
@@ -72,13 +72,15 @@ class Sweep:
     async def once(self) -> None:
         """One sweep. Raises `Unavailable`."""
         settings = self._settings
+        for completed in await kept.complete_replayed(self._database):
+            metrics.count("completed", lane=completed.lane)
         # asked last: a Postgres that stood still for a while answers the question before and is caught by the other
         judge = await workers.postgres_older_than(self._database, settings.worker_life) and self._worker.may_judge
         for claimed in await self._dispatch.take_over(judge=judge):
             await self._settlement.give_up_unanswered(claimed)
         if judge:
             await self._name_the_uncertain()
-            self._dispatch.follow(await abandoned.adopt_orphans(self._database, self._worker.id))
+            await self._dispatch.adopt(keep_trying=settings.late_storing)
         # before anybody is ended: at a close deadlines move first
         await self._breaker.sweep()
         ended = await deadlines.end_overdue(self._database, claimed_grace=settings.submit_timeout)

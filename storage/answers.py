@@ -83,6 +83,19 @@ def _fact(topic: str, event_type: str, rows: str, more: str) -> str:
         SELECT '{topic}', {KEY}, {cloud_event("consumer", event_type, data)} FROM {rows} g ORDER BY g.id"""
 
 
+COMPLETED = f"""done AS (
+    UPDATE image_generations g SET status = 'completed', stage = 'done', progress = 100, version = g.version + 1,
+        image_key = a.image_key, image_url = a.image_url, model_id = a.model_id, claim_token = NULL, worker_id = NULL,
+        retry_at = NULL, error_class = NULL, error_code = NULL, error_message = NULL,
+        metadata = coalesce(g.metadata, '{{}}') || jsonb_build_object('picture', a.facts),
+        updated_at = now(), completed_at = now()
+    FROM a WHERE g.id = a.record_id
+    RETURNING g.*, a.cost AS attempt_cost, a.prompt AS attempt_prompt, a.facts AS attempt_facts
+), told AS ({tell_status("consumer", "done")}), fact AS (
+    {_fact(topics.COMPLETED, events.COMPLETED_TYPE, "done", f"{_COST_AND_PROMPT}, 'picture', g.attempt_facts")}
+), {WOKEN}"""
+"""CTEs that complete the records of a CTE `a`: record_id, model_id, cost, prompt, image_key, image_url, facts."""
+
 _STORED = f"""
 WITH stored AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[])
@@ -99,17 +112,7 @@ WITH stored AS (
     RETURNING a.id, a.record_id, a.model_id, a.cost, a.prompt, held.image_key, held.image_url, held.facts
 ), freed AS (
     UPDATE provider_slots s SET attempt_id = NULL FROM a WHERE s.attempt_id = a.id
-), done AS (
-    UPDATE image_generations g SET status = 'completed', stage = 'done', progress = 100, version = g.version + 1,
-        image_key = a.image_key, image_url = a.image_url, model_id = a.model_id, claim_token = NULL, worker_id = NULL,
-        retry_at = NULL, error_class = NULL, error_code = NULL, error_message = NULL,
-        metadata = coalesce(g.metadata, '{{}}') || jsonb_build_object('picture', a.facts),
-        updated_at = now(), completed_at = now()
-    FROM a WHERE g.id = a.record_id
-    RETURNING g.*, a.cost AS attempt_cost, a.prompt AS attempt_prompt, a.facts AS attempt_facts
-), told AS ({tell_status("consumer", "done")}), fact AS (
-    {_fact(topics.COMPLETED, events.COMPLETED_TYPE, "done", f"{_COST_AND_PROMPT}, 'picture', g.attempt_facts")}
-), {WOKEN}
+), {COMPLETED}
 SELECT stored.token, done.id IS NOT NULL AS done, done.lane,
     extract(epoch FROM done.completed_at - done.created_at)::float8 AS took, {READ_WOKEN}
 FROM stored LEFT JOIN held USING (attempt_id) LEFT JOIN done ON done.id = held.id

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from storage import probes
 from storage.breakers import Rules
 from storage.database import Database, Transaction
-from storage.fragments import DEADLINE, OPEN_SECONDS_NOW, READ_WOKEN, WOKEN, tell_status
+from storage.fragments import ANSWERED, DEADLINE, KEPT, OPEN_SECONDS_NOW, READ_WOKEN, WOKEN, tell_status
 from storage.probes import NO_PROBE_YET, OPEN_BREAKERS, Shut
 from storage.tables import WAITING
 from storage.turns import LANE_WEIGHTS, take_turns
@@ -90,6 +90,8 @@ class Claimed:
 
 
 REFERENCE_URLS = "g.metadata -> 'character_image_urls' AS reference_urls"
+SECONDS_LEFT = f"extract(epoch FROM {DEADLINE} - now())::float8"
+
 CLAIMED_COLUMNS = f"""g.id AS record_id, a.id AS attempt_id, a.attempt, g.claim_token, a.model_id, a.prompt, a.path,
     a.payload, a.webhook_token, g.retry_count, g.takeovers, g.lane, g.user_tier, g.image_type, g.scene_description,
     g.style, g.aspect_ratio, g.custom_prompt, {REFERENCE_URLS}, g.traceparent, a.sent_at IS NOT NULL AS sent,
@@ -97,7 +99,7 @@ CLAIMED_COLUMNS = f"""g.id AS record_id, a.id AS attempt_id, a.attempt, g.claim_
     coalesce(a.provider_request_id, a.webhook_request_id) AS provider_request_id,
     a.provider_request_id IS NULL AND a.webhook_request_id IS NOT NULL AS unconfirmed, a.fetch_url,
     a.eta::float8 AS eta, a.output_urls, a.proxy_urls,
-    extract(epoch FROM {DEADLINE} - now())::float8 AS seconds_left"""
+    {SECONDS_LEFT} AS seconds_left"""
 
 
 def claimed(row: Row[Any]) -> Claimed:
@@ -123,6 +125,10 @@ def _due(lane: str) -> str:
         AND NOT EXISTS (
             SELECT FROM generation_attempts a
             WHERE a.record_id = g.id AND a.sent_at IS NOT NULL AND a.outcome IS NULL OFFSET 0)
+        AND NOT EXISTS (
+            SELECT FROM generation_attempts o
+            WHERE o.record_id = g.id AND (o.outcome IS NULL OR o.outcome = 'uncertain') AND {ANSWERED} OFFSET 0)
+        AND NOT EXISTS (SELECT FROM generation_attempts k WHERE k.record_id = g.id AND {KEPT} OFFSET 0)
     ORDER BY g.turn, g.created_at, g.id LIMIT (SELECT count(*) FROM free) FOR UPDATE OF g SKIP LOCKED)"""
 
 

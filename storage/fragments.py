@@ -37,6 +37,11 @@ STATUS_JSON = f"json_build_object({_STATUS_PAIRS})"
 ANSWERED = "(o.provider_request_id IS NOT NULL OR o.webhook_request_id IS NOT NULL OR o.output_urls IS NOT NULL)"
 """Of a generation_attempts row `o`: the provider has taken it, so nothing may be submitted beside it (PIPELINE S1)."""
 
+KEPT = "k.image_key IS NOT NULL AND k.outcome = 'late_success'"
+"""Of a generation_attempts row `k`: its picture was stored after its record's end, and a replay completes from it."""
+
+ENDED = "g.status IN ('completed', 'failed', 'cancelled')"
+
 KEY = "coalesce(g.chapter_id, g.id)::text"
 """The Kafka key of everything that is told of a record: its chapter, so that a chapter's changes stay in order."""
 

@@ -7,13 +7,14 @@ from uuid import UUID
 
 from storage.batching import Batcher
 from storage.database import Database, Transaction
-from storage.fragments import ANSWERED, DEADLINE
+from storage.fragments import ANSWERED, DEADLINE, KEPT
 
 
 class Mark(Enum):
     """What became of the wish to send."""
 
     SENT = "sent"
+    # the claim has gone, or the record's picture lies ready: give the claim up, if it is there
     LOST = "lost"
     DEADLINE = "deadline"
     # another attempt of the record has an id: that one is to be followed, ours is closed
@@ -42,12 +43,15 @@ rivals AS (
     SELECT asked.attempt_id FROM asked WHERE EXISTS (
         SELECT FROM generation_attempts o WHERE o.record_id = asked.record_id AND o.id <> asked.attempt_id
             AND {ANSWERED} AND (o.outcome IS NULL OR o.outcome = 'uncertain'))
+), made AS (
+    SELECT asked.attempt_id FROM asked WHERE EXISTS (
+        SELECT FROM generation_attempts k WHERE k.record_id = asked.record_id AND {KEPT})
 ), marked AS (
     UPDATE generation_attempts a SET sent_at = clock_timestamp(), breaker_epoch = (SELECT max(epoch) FROM breakers)
     FROM asked
     WHERE a.id = asked.attempt_id AND a.outcome IS NULL
         AND (a.sent_at IS NULL OR asked.again AND a.provider_request_id IS NULL AND a.output_urls IS NULL)
-        AND a.id NOT IN (SELECT attempt_id FROM rivals)
+        AND a.id NOT IN (SELECT attempt_id FROM rivals) AND a.id NOT IN (SELECT attempt_id FROM made)
     RETURNING a.id
 )
 SELECT asked.attempt_id, asked.attempt_id IN (SELECT id FROM marked) AS marked,

@@ -119,6 +119,14 @@ Index(
 )
 # few or none but while the breaker is open and for a moment after
 Index("idx_image_generations_paused", image_generations.c.id, postgresql_where=text("stage = 'provider_paused'"))
+# replayed and waiting: few, and each sweep asks whether a picture was kept for one
+Index(
+    "idx_image_generations_replayed",
+    image_generations.c.id,
+    postgresql_where=text(
+        "replay_attempt IS NOT NULL AND claim_token IS NULL AND status IN ('pending', 'in_progress')"
+    ),
+)
 Index("idx_image_generations_meta_chapter", image_generations.c.metadata["chapter_id"].astext)
 
 generation_attempts = Table(
@@ -158,6 +166,8 @@ generation_attempts = Table(
     Column("cost", Numeric),
     Column("image_key", Text),
     Column("image_url", Text),
+    # schemas.events.PictureFacts of a picture that is kept for a replay
+    Column("picture", JSONB),
     _time("created_at", nullable=False, default=True),
     _time("closed_at"),
     UniqueConstraint("record_id", "attempt", name="generation_attempts_record_attempt"),

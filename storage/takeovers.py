@@ -33,33 +33,44 @@ ANSWERED = """(a.outcome IS NULL OR a.outcome = 'uncertain')
     AND (a.provider_request_id IS NOT NULL OR a.webhook_request_id IS NOT NULL OR a.output_urls IS NOT NULL)"""
 
 _RESUMABLE = f"""
-SELECT g.id AS record_id, a.id AS attempt_id, g.worker_id, g.stage = 'storing' AS storing, g.takeovers
+SELECT g.id AS record_id, a.id AS attempt_id, g.worker_id, g.stage = 'storing' AS storing, g.takeovers,
+    g.status = 'pending' AS replayed
 FROM generation_attempts a JOIN image_generations g ON g.id = a.record_id
 WHERE {ANSWERED} AND NOT EXISTS (
         SELECT FROM generation_attempts b WHERE b.record_id = a.record_id AND b.attempt > a.attempt
             AND {ANSWERED.replace("a.", "b.")})
-    AND g.lane IS NOT NULL AND g.status = 'in_progress' AND {{whose}}
+    AND g.lane IS NOT NULL AND {{whose}}
 ORDER BY g.id LIMIT $1 FOR UPDATE OF g
 """
-_UNCLAIMED = "g.claim_token IS NULL"
-_OF_THE_DEAD = "g.claim_token IS NOT NULL AND g.worker_id = ANY($2::uuid[])"
+# pending with an answered attempt: replayed (T2)
+_UNCLAIMED = "g.claim_token IS NULL AND g.status IN ('in_progress', 'pending')"
+_OF_THE_DEAD = "g.claim_token IS NOT NULL AND g.status = 'in_progress' AND g.worker_id = ANY($2::uuid[])"
 
 _HOLDS_SUSPECT = """
 SELECT EXISTS (SELECT FROM image_generations WHERE worker_id = $1 AND claim_token IS NOT NULL
     AND status = 'in_progress' AND stage = 'storing' AND takeovers > 0) AS holds
 """
 
+# only of a replayed record it is news that somebody works on it
 _RESUME = f"""
 WITH taken AS (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[]) AS t(record_id, attempt_id, token, takeovers)
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::int[], $6::bool[])
+        AS t(record_id, attempt_id, token, takeovers, replayed)
 ), a AS (
     UPDATE generation_attempts a SET worker_id = $5, claim_token = t.token, claimed_at = now()
-    FROM taken t WHERE a.id = t.attempt_id RETURNING a.*
+    FROM taken t WHERE a.id = t.attempt_id RETURNING a.*, t.replayed
 ), g AS (
     UPDATE image_generations g SET claim_token = t.token, worker_id = $5, takeovers = g.takeovers + t.takeovers
-    FROM taken t WHERE g.id = t.record_id RETURNING g.*
-)
-SELECT {CLAIMED_COLUMNS} FROM g JOIN a ON a.record_id = g.id ORDER BY g.id
+    FROM taken t WHERE g.id = t.record_id AND NOT t.replayed RETURNING g.*
+), told_rows AS (
+    UPDATE image_generations g SET claim_token = a.claim_token, worker_id = $5, status = 'in_progress',
+        stage = CASE WHEN a.output_urls IS NULL THEN 'generating' ELSE 'storing' END,
+        progress = CASE WHEN a.output_urls IS NULL THEN 15 ELSE 85 END,
+        model_id = a.model_id, version = g.version + 1, updated_at = now()
+    FROM a WHERE g.id = a.record_id AND a.replayed RETURNING g.*
+), told AS ({tell_status("consumer", "told_rows")}), {WOKEN}
+SELECT {CLAIMED_COLUMNS}, {READ_WOKEN} FROM (SELECT * FROM g UNION ALL SELECT * FROM told_rows) g
+JOIN a ON a.record_id = g.id ORDER BY g.id
 """
 
 _UNSENT = """
@@ -89,7 +100,7 @@ WITH freed AS (
 SELECT g.id, {READ_WOKEN} FROM told_rows g
 """
 
-_FENCE = "UPDATE workers SET fenced_at = coalesce(fenced_at, now()) WHERE id = ANY($1::uuid[])"
+FENCE = "UPDATE workers SET fenced_at = coalesce(fenced_at, now()) WHERE id = ANY($1::uuid[])"
 
 
 async def take_over(database: Database, worker_id: UUID, *, judge: bool, limit: int = 50) -> Taken:
@@ -108,7 +119,7 @@ async def take_over(database: Database, worker_id: UUID, *, judge: bool, limit: 
         taken = await _one_suspect(tx, worker_id, found)
         losers = {row.worker_id for row, _ in taken if row.worker_id is not None} | {row.worker_id for row in unsent}
         if losers:
-            await tx.fetch(_FENCE, sorted(losers))
+            await tx.fetch(FENCE, sorted(losers))
         released = await tx.fetch(_RELEASE, [row.record_id for row in unsent], False) if unsent else []
         resumed: list[Claimed] = []
         if taken:
@@ -119,6 +130,7 @@ async def take_over(database: Database, worker_id: UUID, *, judge: bool, limit: 
                 [uuid4() for _ in taken],
                 [counted for _, counted in taken],
                 worker_id,
+                [row.replayed for row, _ in taken],
             )
             resumed = [claimed(row) for row in rows]
         return Taken(resumed, len(released))
@@ -165,14 +177,19 @@ async def hand_back(database: Database, tokens: Sequence[UUID], *, nothing_sent:
 
 _OURS = f"""
 SELECT g.id AS record_id,
-    (c.sent_at IS NULL OR $2::bool)
+    c.id IS NOT NULL AND (c.sent_at IS NULL OR $2::bool)
         AND c.outcome IS NULL AND c.provider_request_id IS NULL AND c.output_urls IS NULL AS unsent,
     EXISTS (SELECT FROM generation_attempts a WHERE a.record_id = g.id AND {ANSWERED}) AS resumable
-FROM image_generations g JOIN generation_attempts c ON c.record_id = g.id AND c.attempt = g.attempt
+FROM image_generations g LEFT JOIN generation_attempts c ON c.record_id = g.id AND c.attempt = g.attempt
 WHERE g.claim_token = ANY($1::uuid[]) AND g.status = 'in_progress' ORDER BY g.id FOR UPDATE OF g
 """
 
+# the attempt as well: should its record end now, it is nobody's, and is followed by whoever sweeps
 _LET_GO = """
+WITH a AS (
+    UPDATE generation_attempts a SET claim_token = NULL, worker_id = NULL FROM image_generations g
+    WHERE g.id = ANY($1::uuid[]) AND a.record_id = g.id AND a.claim_token = g.claim_token
+)
 UPDATE image_generations SET claim_token = NULL, worker_id = NULL WHERE id = ANY($1::uuid[]) AND claim_token IS NOT NULL
 """
 

@@ -86,7 +86,11 @@ COUNTERS: Final[tuple[Metric, ...]] = (
         "thumbnails", "thumbnails: made, not_stored (made all the same), refused (of a broken picture)", ("outcome",)
     ),
     Metric("webhooks", "webhooks of the provider: noted, ignored, unreadable, unavailable", ("outcome",)),
-    Metric("late_answers", "ids that only webhooks named: confirmed, refuted, failed", ("outcome",)),
+    Metric(
+        "late_answers",
+        "ids that only webhooks named: confirmed, refuted, failed; pictures of ended records: kept, addresses",
+        ("outcome",),
+    ),
 )
 GAUGES: Final[tuple[Metric, ...]] = (
     Metric("outbox_rows", "rows that wait in the outbox"),

@@ -17,7 +17,7 @@ from schemas.errors import ErrorClass
 from schemas.events import RequestedData
 from schemas.requests import SceneImageRequest
 from schemas.words import Lane, Tier
-from storage import admitting, replaying, settling, takeovers, workers
+from storage import abandoned, admitting, kept, replaying, settling, takeovers, workers
 from storage.accepting import Accepted, Acceptor, NewRequest
 from storage.admitting import Admitted, Asked
 from storage.answers import Answer, Answers, Stored
@@ -230,6 +230,39 @@ class Steps:
         taken = await takeovers.take_over(self.database, worker_id, judge=judge)
         await self.check()
         return taken
+
+    async def adopt(self, worker_id: UUID, *held: Claimed, keep_trying: float = LIFE) -> list[Claimed]:
+        """Attempts of ended records that nobody follows; `held` are those that this worker's tasks follow."""
+        tokens = [one.claim_token for one in held]
+        orphans = await abandoned.adopt_orphans(self.database, worker_id, tokens, keep_trying=keep_trying)
+        await self.check()
+        return orphans
+
+    async def made_late(self, claimed: Claimed) -> bool:
+        """The provider gave the addresses of an ended record's picture."""
+        held = await kept.made(
+            self.database,
+            claim_of(claimed),
+            provider_request_id=claimed.provider_request_id,
+            output_urls=["https://pictures.test/1.png"],
+            proxy_urls=[],
+        )
+        await self.check()
+        return held
+
+    async def kept(self, claimed: Claimed) -> bool:
+        """The picture of an ended record is stored."""
+        picture = Stored(claimed.claim_token, claimed.attempt_id, "aa/late.png", "https://push.test/late.png", FACTS)
+        held = await kept.stored(self.database, picture)
+        await self.check()
+        return held
+
+    async def again(self, record_id: UUID) -> None:
+        """A record that has failed is replayed by its dead letter."""
+        (row,) = await self.sql(
+            "SELECT max(id) AS letter FROM dead_letters WHERE record_id = $1 AND replayed_at IS NULL", record_id
+        )
+        assert (await self.replay(row.letter)).done == [row.letter]
 
     async def sql(self, statement: str, *args: object) -> Sequence[Row[Any]]:
         return await self.database.fetch(statement, *args)

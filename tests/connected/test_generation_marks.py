@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from consumer.breaker import Breaker
 from consumer.drafts import Drafts
 from consumer.generation import Generation, Work
 from consumer.models import Catalogue
@@ -46,7 +47,11 @@ async def _run(steps: Steps, provider: Provider, folder: Path, url: str, clock: 
     settings = settings_of(url, "nowhere:1", "", folder)
     async with httpx.AsyncClient(transport=Pictures().transport) as client:
         settlement = Settlement(
-            settings, database=steps.database, drafts=Drafts(Catalogue.load()), slot_freed=lambda: None
+            settings,
+            database=steps.database,
+            drafts=Drafts(Catalogue.load()),
+            breaker=Breaker(settings, database=steps.database),
+            slot_freed=lambda: None,
         )
         generation = Generation(
             settings,

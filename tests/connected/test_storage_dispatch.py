@@ -133,7 +133,7 @@ async def test_nothing_of_the_old_system_is_ever_touched(steps: Steps) -> None:
     assert (taken.resumed, taken.released) == ([], 0)
     await workers.fence_silent(steps.database, after=20)
     assert await abandoned.unanswered(steps.database, after=20) == []
-    assert await abandoned.adopt_orphans(steps.database, worker) == []
+    assert await steps.adopt(worker) == []
     assert await takeovers.forgotten(steps.database, worker, []) == []
     assert await deadlines.end_overdue(steps.database, claimed_grace=0) == 0
     assert await steps.sql("SELECT id, xmin::text FROM image_generations ORDER BY id") == before

@@ -1,6 +1,7 @@
 """Without the claim nothing is written, and a deadline ends what it must (PIPELINE F), on real Postgres."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
@@ -8,13 +9,13 @@ import pytest
 
 from schemas import topics
 from schemas.errors import ErrorClass
-from storage import deadlines, settling
+from storage import deadlines, kept, settling
 from storage.answers import Answer
 from storage.database import Transaction
 from storage.dispatching import Claimed, Draft
 from storage.sending import Sending
 from storage.settling import Failure
-from tests.connected.steps import BUSY, SILENT, Steps, claim_of, request, statuses, steps_of
+from tests.connected.steps import BUSY, FACTS, SILENT, Steps, claim_of, request, statuses, steps_of
 
 pytestmark = pytest.mark.connected
 
@@ -46,7 +47,9 @@ async def test_without_the_claim_no_verdict_is_written(steps: Steps) -> None:
     assert not await steps.generated(stale)
     assert not await steps.stored(stale)
     assert not await steps.answers.progress(stale.claim_token, 60)
-    assert not await deadlines.close_after_the_end(steps.database, stale.attempt_id, succeeded=False)
+    assert not await kept.close(steps.database, claim, "failed")
+    assert not await steps.made_late(stale)
+    assert not await steps.kept(stale)
     assert [await steps.record(stale.record_id), *await steps.attempts(stale.record_id), await steps.slots()] == before
     assert await steps.told() == []
 
@@ -117,14 +120,13 @@ async def test_a_sent_attempt_keeps_its_slot_until_it_has_been_followed(steps: S
     # its worker learns the id, follows it, and notes the end; the record is not touched
     assert not await steps.named(claimed, "job-1")
     assert await steps.used() == 1
-    assert await deadlines.close_after_the_end(
-        steps.database, claimed.attempt_id, succeeded=True, output_urls='["https://pictures.test/1.png"]'
-    )
-    await steps.check()
+    assert await steps.made_late(claimed)
     assert await steps.used() == 0
+    assert await steps.kept(claimed)
     (attempt,) = await steps.attempts(claimed.record_id)
     assert (attempt.provider_request_id, attempt.outcome) == ("job-1", "late_success")
-    assert attempt.output_urls == '["https://pictures.test/1.png"]'
+    assert (attempt.output_urls, attempt.image_key) == ('["https://pictures.test/1.png"]', "aa/late.png")
+    assert json.loads(attempt.picture) == FACTS
     assert await steps.record(claimed.record_id) == before
 
 

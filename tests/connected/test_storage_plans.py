@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from schemas.letters import LetterChoice, LetterFilters
-from storage import abandoned, admitting, deadlines, dispatching, letters, queueing, replaying, takeovers
+from storage import abandoned, admitting, deadlines, dispatching, kept, letters, queueing, replaying, takeovers
 from tests.connected.steps import Steps, asked, request, steps_of
 
 pytestmark = pytest.mark.connected
@@ -50,11 +50,19 @@ WHERE claim_token IS NOT NULL ON CONFLICT DO NOTHING
 """
 
 
+# pictures that came late, of records that were completed by them or have ended for good
+_KEPT = """
+UPDATE generation_attempts a SET outcome = 'late_success', image_key = 'aa/late.png' FROM image_generations g
+WHERE g.id = a.record_id AND g.status = 'completed' AND g.turn % 4 = 0
+"""
+
+
 @pytest.fixture
 async def crowded(database_url: str) -> AsyncIterator[Steps]:
     async with steps_of(database_url, **_PATIENT) as steps:
         await steps.sql(_RECORDS)
         await steps.sql(_ATTEMPTS)
+        await steps.sql(_KEPT)
         await steps.sql("ANALYZE")
         yield steps
 
@@ -67,7 +75,8 @@ async def test_a_sweep_that_finds_nothing_reads_next_to_nothing(crowded: Steps) 
         await takeovers.take_over(database, worker, judge=True)
         await takeovers.forgotten(database, worker, [])
         await abandoned.unanswered(database, after=20)
-        await abandoned.adopt_orphans(database, worker)
+        await abandoned.adopt_orphans(database, worker, keep_trying=3600)
+        await kept.complete_replayed(database)
         await deadlines.end_overdue(database, claimed_grace=120)
         await admitting.admit_overdue(database, after=30)
 

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from schemas.errors import ErrorClass
 from schemas.words import Tier
-from storage import abandoned, admitting, deadlines, settling, takeovers, workers
+from storage import abandoned, admitting, deadlines, kept, settling, takeovers, workers
 from storage.answers import Answer
 from storage.database import Database
 from storage.dispatching import Claimed, Draft
@@ -224,8 +224,8 @@ def machine_of(url: str) -> type[RuleBasedStateMachine]:
             await workers.fence_silent(self.database, after=20)
             for lost in await abandoned.unanswered(self.database, after=20):
                 await settling.retry(self.database, claim_of(lost), SILENT, delay=0, uncertain=True)
-            for orphan in await abandoned.adopt_orphans(self.database, worker):
-                await deadlines.close_after_the_end(self.database, orphan.attempt_id, succeeded=False)
+            for orphan in await self.steps.adopt(worker):
+                await kept.close(self.database, claim_of(orphan), "failed")
 
         @rule(index=st.integers(0, 2), grace=st.sampled_from([0.0, 1e6]), chance=st.integers(0, 3))
         def deadline(self, index: int, grace: float, chance: int) -> None:

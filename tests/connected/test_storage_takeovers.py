@@ -7,7 +7,7 @@ import pytest
 
 from schemas import topics
 from schemas.errors import ErrorClass
-from storage import abandoned, deadlines, settling, takeovers, workers
+from storage import abandoned, deadlines, kept, settling, takeovers, workers
 from storage.dispatching import Claimed
 from storage.sending import Mark
 from tests.connected.steps import BUSY, LIFE, SILENT, Steps, claim_of, request, statuses, steps_of
@@ -148,15 +148,14 @@ async def test_the_late_id_of_an_ended_record_is_followed_without_touching_it(st
         steps.database, claim_of(claimed), SILENT, dead_class=ErrorClass.EXHAUSTED, uncertain=True
     )
     await steps.named(claimed, "late-job")
-    assert await abandoned.adopt_orphans(steps.database, other) == []
+    assert await steps.adopt(other) == []
     await steps.die(dead)
-    (orphan,) = await abandoned.adopt_orphans(steps.database, other)
+    (orphan,) = await steps.adopt(other)
     assert (orphan.provider_request_id, orphan.attempt_id) == ("late-job", claimed.attempt_id)
-    assert await abandoned.adopt_orphans(steps.database, other) == []
+    assert await steps.adopt(other, orphan) == []
     before = await steps.record(claimed.record_id)
-    assert await deadlines.close_after_the_end(
-        steps.database, claimed.attempt_id, succeeded=True, output_urls='["https://pictures.test/1.png"]'
-    )
+    assert await steps.made_late(orphan)
+    assert await steps.kept(orphan)
     (attempt,) = await steps.attempts(claimed.record_id)
     assert attempt.outcome == "late_success"
     assert await steps.record(claimed.record_id) == before
@@ -185,8 +184,8 @@ async def test_an_orphan_with_an_id_is_followed_by_another(steps: Steps) -> None
     await deadlines.end_overdue(steps.database, claimed_grace=0)
     assert await steps.used() == 1
     await steps.die(dead)
-    (orphan,) = await abandoned.adopt_orphans(steps.database, other)
-    assert await deadlines.close_after_the_end(steps.database, orphan.attempt_id, succeeded=False)
+    (orphan,) = await steps.adopt(other)
+    assert await kept.close(steps.database, claim_of(orphan), "failed")
     await steps.check()
     assert await steps.used() == 0
 

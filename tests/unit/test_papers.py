@@ -193,7 +193,7 @@ class TestErrors:
             for pattern in _CODES_IN_SOURCE
             for code in re.findall(pattern, path.read_text())
         }
-        assert {"storing_failed", "empty_output", "token_expired", "too_many_polls", "not_sendable"} <= found
+        assert {"deadline_exceeded", "empty_output", "token_expired", "too_many_polls", "not_sendable"} <= found
         assert {code for code in found if f"`{code}`" not in self.PAPER} == set()
 
     def test_no_code_is_explained_that_nobody_gives(self) -> None:
