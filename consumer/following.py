@@ -27,6 +27,10 @@ _SHORTEST_SHARE = 0.1
 _NOT_DONE = "The image service did not finish this picture in time. Please request it again."
 
 
+class NeverFinished(ProviderFailure):
+    """The job was not done by its record's deadline, nor for the time of a submit beyond it."""
+
+
 class Follower:
     """Follows jobs by fetch. `progress(claim_token, percent)` tells a rise; `longest(model_id)` is the seconds after
     which a job of that model is no longer expected soon.
@@ -83,7 +87,7 @@ class Follower:
             if now >= late_at:
                 wait = max(wait, self._settings.poll_late)
             if now > give_up_at:
-                raise ProviderFailure(ErrorClass.UNEXPECTED, "never_finished", _NOT_DONE, terminal=True)
+                raise NeverFinished(ErrorClass.UNEXPECTED, "never_finished", _NOT_DONE, terminal=True)
 
     async def fresh_urls(self, claimed: Claimed) -> list[str]:
         """The picture's addresses as the provider gives them now; empty when it does not."""

@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 
 from consumer.answers import Processing, ProviderFailure, Succeeded, flagged
-from consumer.following import Follower
+from consumer.following import Follower, NeverFinished
 from consumer.late import NO_PICTURE, Late, not_a_picture
 from consumer.modelslab import ModelsLab
 from consumer.patience import patiently
@@ -140,7 +140,14 @@ class Generation:
         work.phase = Phase.POLLING
         if claimed.unconfirmed:
             return await self._confirm(work)
-        answer = await self._follower.follow(claimed)
+        try:
+            answer = await self._follower.follow(claimed)
+        except NeverFinished:
+            # by the time that was known when it was claimed: an open breaker has moved the deadline since (K2)
+            left = await patiently(lambda: deadlines.time_left(self._database, claimed.claim_token))
+            if left is None or left <= 0:
+                raise
+            return replace(claimed, seconds_left=left)
         return await self._made(work, answer)
 
     async def _confirm(self, work: Work) -> Claimed | None:

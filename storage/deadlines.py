@@ -85,6 +85,20 @@ _WHILE_PAUSED = 30.0
 """Seconds to go on with while the provider's breaker is open: nobody is ended then (PIPELINE K2)."""
 
 
+async def time_left(database: Database, claim_token: UUID) -> float | None:
+    """Seconds that a claimed record has, as a breaker moved its deadline; not above 0: it is over. None: no claim."""
+
+    async def work(tx: Transaction) -> float | None:
+        return await _time_left(tx, claim_token)
+
+    return await database.run(work)
+
+
+async def _time_left(tx: Transaction, claim_token: UUID) -> float | None:
+    rows = await tx.fetch(_TIME_LEFT, claim_token)
+    return max(rows[0].seconds_left, _WHILE_PAUSED if rows[0].paused else 0.0) if rows else None
+
+
 async def end_unstored(database: Database, claim_token: UUID) -> Unstored | None:
     """End a claimed record at its deadline, with its attempt left open: what the provider made is kept for a replay.
 
@@ -92,10 +106,9 @@ async def end_unstored(database: Database, claim_token: UUID) -> Unstored | None
     """
 
     async def work(tx: Transaction) -> Unstored | None:
-        rows = await tx.fetch(_TIME_LEFT, claim_token)
-        if not rows:
+        left = await _time_left(tx, claim_token)
+        if left is None:
             return None
-        left = max(rows[0].seconds_left, _WHILE_PAUSED if rows[0].paused else 0.0)
         if left > 0:
             return Unstored(False, left)
         await tx.fetch(_END_UNSTORED, claim_token)

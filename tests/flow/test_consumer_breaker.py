@@ -10,7 +10,7 @@ import pytest
 
 from schemas.words import Tier
 from tests.connected.steps import request
-from tests.flow.working import Answer, Held, Line, error, line_of, settings_of
+from tests.flow.working import Answer, Held, Line, error, line_of, processing, settings_of
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -150,3 +150,20 @@ async def test_a_worker_that_leaves_open_submits_says_nothing_of_the_provider(li
     line.start()
     for record_id in records:
         await line.ended(record_id)
+
+
+async def test_a_job_is_followed_past_its_deadline_while_the_breaker_is_open(line: Line) -> None:
+    line.provider.scripted(processing("j1"), fetches=tuple([processing("j1")] * 1_000))
+    record_id = await line.ask()
+    line.start(run_deadline=1.0, submit_timeout=0.2, poll_interval=0.02)
+    await line.reaches(record_id, "generating")
+    await line.steps.sql("UPDATE breakers SET opened_at = now(), epoch = 1, probe_until = now() + interval '1 hour'")
+
+    async def overdue() -> bool:
+        (row,) = await line.steps.sql("SELECT deadline_at < now() - interval '1 s' AS late FROM image_generations")
+        return bool(row.late)
+
+    await line.until(overdue)
+    line.provider.fetch_answers.clear()
+    row = await line.ended(record_id)
+    assert (row.attempt, row.retry_count, len(line.provider.submits)) == (1, 0, 1)
