@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-from ground import Figure, Ground, Site, connected, cpu_seconds, rss_kb, running, until, wait_for_dispatch
+from ground import Figure, Ground, Site, connected, cpu_of, rss_kb, running, until, wait_for_dispatch
 
 from local.python import PythonServer
 
@@ -88,4 +88,4 @@ async def _burst(
 async def _sample(client: httpx.AsyncClient, consumer: PythonServer) -> Sample:
     stats: dict[str, Any] = (await client.get("/stats")).json()
     now = asyncio.get_running_loop().time()
-    return Sample(now, stats["open"], stats["submits"], rss_kb(consumer.pid), cpu_seconds(consumer.pid))
+    return Sample(now, stats["open"], stats["submits"], rss_kb(consumer.pid), *cpu_of(consumer))

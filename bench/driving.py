@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,11 @@ def paused(ready: dict[str, Any], names: tuple[str, ...]) -> Iterator[None]:
 
 def cpu_seconds(ready: dict[str, Any]) -> dict[str, float]:
     """CPU of each process so far; Postgres with all of its backends."""
+    return cpu_of_trees({p["name"]: p["pid"] for p in ready["processes"]})
+
+
+def cpu_of_trees(pids: Mapping[str, int]) -> dict[str, float]:
+    """User and system time so far of each of these processes, with all of its descendants."""
     children: dict[int, list[int]] = {}
     times: dict[int, float] = {}
     for entry in os.listdir("/proc"):
@@ -112,7 +117,7 @@ def cpu_seconds(ready: dict[str, Any]) -> dict[str, float]:
     def total(pid: int) -> float:
         return times.get(pid, 0.0) + sum(total(child) for child in children.get(pid, []))
 
-    return {p["name"]: total(p["pid"]) for p in ready["processes"]}
+    return {name: total(pid) for name, pid in pids.items()}
 
 
 def somebody(ready: dict[str, Any]) -> dict[str, Any]:

@@ -14,19 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from driving import cpu_of_trees
 from uuid_utils.compat import uuid7
 
 from local import ports
 from local.kafka import Kafka
 from local.postgres import Postgres
 from local.python import PythonServer
+from local.server import Server
 from messaging.provision import provision
 from messaging.settings import KafkaSettings
 from producer.relay import build as build_relay
 from producer.relay_settings import RelaySettings
 from schemas.events import REQUESTED_TYPE, RequestedData
 from schemas.requests import SceneImageRequest
-from schemas.words import Tier
+from schemas.words import Lane, Tier
 from storage import admitting
 from storage.accepting import Acceptor, NewRequest
 from storage.admitting import Asked
@@ -34,7 +36,6 @@ from storage.database import Database
 from storage.migrate import migrate
 from storage.settings import DatabaseSettings
 
-TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 SECRET = "a-secret-of-the-measurement-with-32-bytes-or-more"
 _DEADLINE = 86_400.0
@@ -62,6 +63,7 @@ class Site:
     kafka_servers: str
     namespace: str
     folder: Path
+    postgres: Server
 
     @property
     def kafka(self) -> KafkaSettings:
@@ -126,7 +128,7 @@ class Ground:
         """A fresh database with today's tables, and fresh topics."""
         name = f"bench_{uuid.uuid4().hex[:10]}"
         self.postgres.sql(f"CREATE DATABASE {name}")
-        site = Site(self.postgres.url(name), self.kafka.servers, f"{name}-", self.folder / name)
+        site = Site(self.postgres.url(name), self.kafka.servers, f"{name}-", self.folder / name, self.postgres)
         (site.folder / "media").mkdir(parents=True)
         try:
             await migrate(site.database_url)
@@ -185,11 +187,11 @@ async def relaying(site: Site) -> AsyncIterator[None]:
         await task
 
 
-def new_request(number: int, *, users: int = 50, tier: Tier = Tier.STANDARD) -> NewRequest:
+def new_request(number: int, *, users: int = 50) -> NewRequest:
     """The `number`-th of many: ten scenes a chapter, users taking turns."""
     user, chapter = uuid.UUID(int=1 + number % users), uuid.UUID(int=1_000_000 + number // 10)
     body = SceneImageRequest(scene_description=f"{number}. {_WORDS}")
-    return NewRequest(uuid7(), user, chapter, number % 10 + 1, body, tier)
+    return NewRequest(uuid7(), user, chapter, number % 10 + 1, body, Tier.STANDARD)
 
 
 def requested_data(new: NewRequest) -> RequestedData:
@@ -224,13 +226,17 @@ async def accept(database: Database, count: int, *, users: int = 50) -> None:
         await asyncio.gather(*(acceptor.accept(new_request(number, users=users)) for number in numbers))
 
 
-async def wait_for_dispatch(database: Database, count: int, *, users: int = 50, tier: Tier = Tier.STANDARD) -> None:
-    """Put `count` records on record, admitted."""
+async def wait_for_dispatch(
+    database: Database, count: int, *, users: int = 50, lanes: Sequence[Lane] = (Lane.STANDARD,)
+) -> None:
+    """Put `count` records on record, admitted, the lanes in turn."""
     for first in range(0, count, 500):
-        new = [new_request(number, users=users, tier=tier) for number in range(first, min(first + 500, count))]
-        await admitting.admit(
-            database, [Asked(requested_data(one), one.tier.lane, None) for one in new], deadline=_DEADLINE
-        )
+        numbers = range(first, min(first + 500, count))
+        asked = [
+            Asked(requested_data(new_request(number, users=users)), lanes[number % len(lanes)], None)
+            for number in numbers
+        ]
+        await admitting.admit(database, asked, deadline=_DEADLINE)
 
 
 async def until(connection: "asyncpg.Connection[Any]", sql: str, *args: object, seconds: float = 120.0) -> None:
@@ -249,10 +255,9 @@ async def connected(site: Site) -> AsyncIterator["asyncpg.Connection[Any]"]:
         await connection.close()
 
 
-def cpu_seconds(pid: int | None) -> float:
-    """User and system time of one process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
+def cpu_of(*servers: Server) -> list[float]:
+    """Seconds of CPU so far of each, with its children; Postgres with its backends."""
+    return list(cpu_of_trees({str(number): server.pid or 0 for number, server in enumerate(servers)}).values())
 
 
 def rss_kb(pid: int | None) -> float:

@@ -8,6 +8,7 @@ with production's settings. Nothing here is a test: the machine's noise would fa
 """
 
 import argparse
+import logging
 import os
 import platform
 import statistics
@@ -16,12 +17,15 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import structlog
 import uvloop
 
 # our rooms are run from their checkout, never installed
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import admits
 import burst
+import claims
 import killed
 import relayed
 from ground import Figure, Ground, ground, raise_open_files
@@ -29,6 +33,8 @@ from ground import Figure, Ground, ground, raise_open_files
 Measure = Callable[[Ground, argparse.Namespace], Awaitable[dict[str, float]]]
 
 PARTS: dict[str, tuple[dict[str, Figure], Measure]] = {
+    "admits": (admits.FIGURES, lambda g, a: admits.measure(g, count=a.admits)),
+    "claims": (claims.FIGURES, lambda g, a: claims.measure(g, claims=a.claims, waiting=a.waiting)),
     "relay": (relayed.FIGURES, lambda g, a: relayed.measure(g, events=a.events, seconds=a.seconds)),
     "burst": (burst.FIGURES, lambda g, a: burst.measure(g, count=a.burst, latency=a.latency)),
     "killed": (killed.FIGURES, lambda g, a: killed.measure(g, kills=a.kills)),
@@ -39,6 +45,9 @@ def main() -> None:
     arguments = _arguments()
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
     print(" ".join(f"{name}={value}" for name, value in vars(arguments).items()), flush=True)
+    # a topic that has just been made may have no leader yet: said at each try, and tried again
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     raise_open_files(4 * arguments.burst + 1_000)
     with ground() as servers:
         results = uvloop.run(_rounds(servers, arguments))
@@ -72,6 +81,15 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=list(PARTS), help="one part; may be given more than once")
     parser.add_argument("--rounds", type=_at_least_one, default=3, help="rounds; medians are printed (default 3)")
+    parser.add_argument(
+        "--admits", type=_at_least_one, default=30_000, help="admits: events in each backlog (default 30000)"
+    )
+    parser.add_argument(
+        "--claims", type=_at_least_one, default=5_000, help="claims: records claimed for the rate (default 5000)"
+    )
+    parser.add_argument(
+        "--waiting", type=_at_least_one, default=100_000, help="claims: records that wait behind (default 100000)"
+    )
     parser.add_argument(
         "--events", type=_at_least_one, default=100_000, help="relay: events in the backlog (default 100000)"
     )
