@@ -13,6 +13,9 @@ from web import serving
 
 log = structlog.get_logger(__name__)
 
+_OWN_FILES = 200
+"""Sockets and files of a consumer beside those of its generations: Postgres, Kafka, health, logs, modules."""
+
 
 def main() -> int:
     arguments = serving.parser(
@@ -23,6 +26,15 @@ def main() -> int:
     traces.configure("consumer")
     for cost in settings.costs:
         log.info("settings_may_cost", advice=cost)
+    # a slot's submit, and the download of the picture before it
+    wanted = 2 * settings.provider_slots + _OWN_FILES
+    if (allowed := serving.open_files()) < wanted:
+        log.warning(
+            "too_few_open_files",
+            allowed=allowed,
+            wanted=wanted,
+            advice="raise the hard limit (ulimit -Hn, LimitNOFILE), or a call that finds none counts as not sent",
+        )
 
     async def work_and_serve(stop: asyncio.Event) -> None:
         bound = serving.bind(arguments.host, arguments.port)

@@ -14,6 +14,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -33,6 +34,7 @@ EXIT_LATE = 70
 _BACKLOG = 2048
 _GC_THRESHOLDS = (20_000, 20, 20)
 _GRACE = 5.0
+_OPEN_FILES = 65_536
 # longer than the idle time of common proxies (nginx 60 s), so that the proxy closes first and no request is lost
 _KEEP_ALIVE = 75
 
@@ -158,12 +160,28 @@ async def serve(
         bound.close()
 
 
+def open_files() -> int:
+    """How many sockets and files this process may hold open, once it has taken what the system allows it.
+
+    A shell gives 1,024 where the hard limit is mostly far above: some thousand sockets or open calls would end there.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        # macOS has a lower one of its own beside the hard limit
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _OPEN_FILES if soft == resource.RLIM_INFINITY else soft
+
+
 def run(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], *, stop_within: float) -> int:
     """Run a process to its end and give its exit code: 0 after a stop that was asked for, 1 when it cannot start."""
     # The modules are never garbage, and hardly anything of a request is: looking for cycles every 700 new objects costs
     # CPU and the slowest percent of requests its time. A full round still comes, only more rarely.
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
+    open_files()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_stopped(main, stop_within))

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -161,3 +162,20 @@ async def test_a_process_that_cannot_finish_its_stop_leaves_all_the_same() -> No
         process.send_signal(signal.SIGTERM)
         assert b"asked\n" in await process.stdout.read()
         assert await process.wait() == serving.EXIT_LATE
+
+
+_OPEN_FILES = """
+import resource
+from web import serving
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+print(serving.open_files(), resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+@pytest.mark.parametrize(("soft", "hard", "given"), [(256, 700, 700), (700, 700, 700)])
+def test_a_process_takes_as_many_open_files_as_it_is_allowed(soft: int, hard: int, given: int) -> None:
+    code = _OPEN_FILES.format(soft=soft, hard=hard)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == f"{given} ({given}, {hard})"
