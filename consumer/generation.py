@@ -36,6 +36,7 @@ from telemetry import metrics, traces
 log = structlog.get_logger(__name__)
 
 _LATE = "This image could not be made in time. Please request it again."
+_OUR_FAULT = "Something went wrong on our side. Please try again; if it happens again, contact support."
 
 
 class Phase(Enum):
@@ -124,7 +125,7 @@ class Generation:
                 work.phase = Phase.SETTLING
                 claimed = await self._settlement.settle(
                     work.claimed,
-                    ProviderFailure(ErrorClass.UNEXPECTED, "internal_error", NO_PICTURE, detail=type(error).__name__),
+                    ProviderFailure(ErrorClass.UNEXPECTED, "internal_error", _OUR_FAULT, detail=type(error).__name__),
                 )
 
     async def _step(self, work: Work) -> Claimed | None:

@@ -147,6 +147,16 @@ class TestConfiguration:
         assert (row.kind, row.default) == ("secret", "unset")
 
 
+def _spoken(room: str) -> set[str]:
+    """Every text in the source of a room, as it is when it runs."""
+    return {
+        node.value
+        for path in (CHECKOUT / room).glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
 def _references(value: Any) -> list[str]:
     if isinstance(value, dict):
         own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
@@ -184,6 +194,38 @@ class TestErrors:
         rows = [*taxonomy.CODES.values(), *taxonomy.PHASES.values()]
         codes = {code for _, code, _ in rows} | {rule.code for rule in taxonomy.RULES}
         assert {code for code in codes if f"| `{code}` |" not in self.PAPER} == set()
+
+    def test_it_repeats_word_for_word_what_the_user_reads(self) -> None:
+        rows = [*taxonomy.CODES.values(), *taxonomy.PHASES.values()]
+        by_code = {code: {message} for _, code, message in rows}
+        for rule in taxonomy.RULES:
+            by_code.setdefault(rule.code, set()).add(rule.message)
+        assert {code for code, messages in by_code.items() if len(messages) > 1} == set()
+        read = {cells[0].strip("`"): cells[3] for cells in self._codes()}
+        assert {code: read.get(code) for code in by_code} == {
+            code: messages.pop() for code, messages in by_code.items()
+        }
+        source = _spoken("consumer") | _spoken("storage")
+        unsaid = [
+            code for code, words in read.items() if words != "nothing" and not any(words in said for said in source)
+        ]
+        assert unsaid == []
+
+    def test_what_the_user_reads_is_a_sentence_to_act_on(self) -> None:
+        to_do = r"try again|[Rr]equest (it|the scene) again|[Pp]lease|by itself|Ask us|try later"
+        for code, _, _, words, operator in self._codes():
+            assert operator, code
+            if words != "nothing":
+                assert words.endswith("."), code
+                assert re.search(to_do, words), code
+                assert len(words) <= 160, code
+
+    def _codes(self) -> list[list[str]]:
+        """The rows of the table of codes."""
+        table = self.PAPER.partition("### Codes\n")[2].partition("\n### ")[0]
+        rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| `")]
+        assert all(len(row) == 5 for row in rows)
+        return rows
 
     def test_every_code_in_the_source_is_explained(self) -> None:
         found = {
