@@ -1,8 +1,10 @@
 # One list of recipes for the hand, the hook and CI. `make` alone lists them.
-# PYTHON=python3.12 chooses another interpreter; ARGS="..." is handed on to what is run.
+# PYTHON=python3.12 chooses another interpreter; ARGS="..." is handed on to what is run. PROFILE=calm, busy, bad-day or
+# instant says how the simulated ModelsLab behaves under `make run`.
 
 PYTHON ?= python3
 ARGS ?=
+PROFILE ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -23,8 +25,8 @@ help: ## list these recipes
 setup: $(VENV)/.local local/kafka-jars.sha256 ## make .venv, install the locked dependencies, fetch and check Kafka's jars
 	@$(PY) -m local.jars
 
-run: setup ## start everything on this machine; Ctrl-C stops it (ARGS="--ports 9700 --state DIR ...")
-	@exec $(PY) -m local $(ARGS)
+run: setup ## start everything on this machine; Ctrl-C stops it (PROFILE=bad-day, ARGS="--ports 9700 --state DIR ...")
+	@$(if $(PROFILE),SCENEWIRE_SIMULATOR_PROFILE='$(PROFILE)' )exec $(PY) -m local $(ARGS)
 
 demo: setup ## request a chapter's seven scenes of the running service and watch them come
 	@exec $(PY) -m local.demo $(ARGS)

@@ -11,16 +11,19 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from local import leftovers, ports, readyfile
 from local.console import Console
 from local.lineup import MOST_CONSUMERS, MOST_NOTIFIERS, Assembly, Options, assemble
+from local.modelslab.settings import ProfileName
 from local.python import CHECKOUT
 from local.server import NotReady
 from local.state import State, StateInUse
 from local.supervisor import Supervisor
 
 _DEFAULT_STATE = CHECKOUT / ".local"
+_PROFILES = ", ".join(get_args(ProfileName))
 _SCENE = "A long table under a tree: the March Hare and the Hatter having tea, a Dormouse asleep between them."
 
 
@@ -99,7 +102,9 @@ def _tell(assembly: Assembly, state: State, ready_file: Path, console: Console, 
     address = f"{assembly.api}/chapters/{assembly.identity.chapter_id}/images/scenes/1"
     body = f'{{"scene_description": "{_SCENE}"}}'
     kafka = f"{assembly.kafka}"
-    provider = f"{assembly.simulator} (the simulator)" if assembly.simulator else "ModelsLab, with your key"
+    profile = os.environ.get("SCENEWIRE_SIMULATOR_PROFILE") or "calm"
+    simulated = f"{assembly.simulator} (the simulator, profile {profile})"
+    provider = simulated if assembly.simulator else "ModelsLab, with your key"
     console.text()
     console.heading(f"Ready after {seconds:.1f} s")
     console.text(f"  Studio     {assembly.push_all[0]}/")
@@ -143,7 +148,8 @@ def _arguments() -> argparse.Namespace:
         prog="python -m local",
         description="Run Kafka, Postgres, a simulator of ModelsLab and all of Scenewire on this machine, until Ctrl-C.",
         epilog="With MODELSLAB_API_KEY, SCENEWIRE_DATABASE_URL or SCENEWIRE_KAFKA_SERVERS set, those are used and the "
-        "simulator, Postgres or Kafka is not started. Every SCENEWIRE_* and MODELSLAB_* variable reaches each process.",
+        "simulator, Postgres or Kafka is not started. Every SCENEWIRE_* and MODELSLAB_* variable reaches each process; "
+        f"SCENEWIRE_SIMULATOR_PROFILE (make run PROFILE=...) says how the simulator behaves: {_PROFILES}.",
     )
     parser.add_argument(
         "--state",
@@ -170,7 +176,11 @@ def _arguments() -> argparse.Namespace:
         default="warnings",
         help="which lines of the logs are shown here too (default: warnings; the files hold all)",
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    profile = os.environ.get("SCENEWIRE_SIMULATOR_PROFILE")
+    if profile and profile not in get_args(ProfileName):
+        parser.error(f"SCENEWIRE_SIMULATOR_PROFILE (make run PROFILE=...) is {profile!r}; write one of {_PROFILES}")
+    return arguments
 
 
 def _between(least: int, most: int) -> Callable[[str], int]:

@@ -87,7 +87,7 @@ FAULTS: dict[str, Fault] = {
         _error(
             "Rate limit exceeded",
             tips="you are sending same request multiple times, spam filter is enabled, "
-            "please wait for 30 seconds and try again",
+            "please wait for {retry_after} seconds and try again",
         ),
         "L",
     ),

@@ -15,6 +15,7 @@ from local.modelslab.job import Job
 PictureKind = Literal["png", "jpeg", "webp", "base64", "text/plain", "not_a_picture", "cut_short"]
 NOT_A_PICTURE = b"<html><body>Access denied</body></html>"
 _CONTENT_TYPES = {"jpeg": "image/jpeg", "webp": "image/webp", "base64": "text/plain", "text/plain": "text/plain"}
+_ON_THE_SHELF = ("png", "text/plain")
 _SHELF_SIZE = (512, 288)  # some 100 kB, so that a measurement is of the line and not of the loopback
 _SHELF_SCENES = (
     "a river at dawn", "a castle in the hills", "a house under a tree", "a garden of roses", "a winter night",
@@ -58,11 +59,11 @@ class Gallery:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def picture(self, job: Job, sample: int, *, prerendered: bool = False) -> bytes:
-        """The file of one of a job's pictures."""
+        """The file of one of a job's pictures; a kind of file that is not on the shelf is drawn all the same."""
         kind: PictureKind = job.action.picture
         if kind == "not_a_picture":
             return NOT_A_PICTURE
-        if prerendered:
+        if prerendered and kind in _ON_THE_SHELF:
             await self.prerender(1)
             return self._shelf[job.id % len(self._shelf)]
         order = job.order

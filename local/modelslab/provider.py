@@ -211,7 +211,10 @@ class Provider:
 
     def _fault(self, name: str, order: Order, code: int | None = None) -> Reply:
         director = self._director
-        return FAULTS[name].reply(code=code, model=order.model, slots=director.slots, retry_after=director.retry_after)
+        wait = director.retry_after
+        # as the documentation and the samples have it: a whole number, in words too
+        whole = int(wait) if wait == int(wait) else wait
+        return FAULTS[name].reply(code=code, model=order.model, slots=director.slots, retry_after=whole)
 
     def _refuse(self, call: Call, reply: Reply) -> Response:
         code = reply.code

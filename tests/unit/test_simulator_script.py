@@ -108,9 +108,30 @@ async def test_every_fault_is_said_as_written(simulator: Simulator, name: str) -
     assert "{" not in answer.text or fault.content_type == "application/json"
     assert "{model}" not in answer.text
     assert "{slots}" not in answer.text
+    assert "{retry_after}" not in answer.text
     if isinstance(fault.body, dict):
         assert answer.json()["status"] == fault.body["status"]
     assert (await simulator.counters())["charged"] == 0
+
+
+async def test_both_forms_of_a_rate_limit_say_how_long_to_wait(simulator: Simulator) -> None:
+    rules = [
+        {"nth": 1, "action": {"answer": "error", "fault": "rate_limited"}},
+        {"nth": 2, "action": {"answer": "error", "fault": "rate_limited_legacy"}},
+    ]
+    await simulator.script(*rules)
+    assert '"retry_after": 30}' in (await simulator.submit()).text
+    assert "please wait for 30 seconds and try again" in (await simulator.submit()).json()["tips"]
+    await simulator.script(*rules, retry_after=2.0)
+    assert (await simulator.submit()).json()["retry_after"] == 2
+    assert "wait for 2 seconds" in (await simulator.submit()).json()["tips"]
+
+
+async def test_a_kind_of_file_that_is_not_on_the_shelf_is_drawn(simulator: Simulator) -> None:
+    await simulator.script({"text": "webp", "action": {"picture": "webp"}}, pictures="prerendered")
+    for prompt, magic in (("webp", b"RIFF"), ("any", b"\x89PNG")):
+        url = (await simulator.submit(prompt)).json()["output"][0]
+        assert (await simulator.picture(url)).content.startswith(magic)
 
 
 async def test_an_answer_in_the_scripts_own_words_and_code(simulator: Simulator) -> None:
