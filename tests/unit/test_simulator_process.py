@@ -55,3 +55,22 @@ def test_the_process(process: subprocess.Popen[str]) -> None:
     assert process.returncode == 0
     assert KEY not in said + rest
     assert "Traceback" not in rest
+
+
+def test_make_run_chooses_the_profile_and_an_unknown_one_is_one_clear_line(tmp_path: Path) -> None:
+    recipe = subprocess.run(
+        ["make", "-n", "run", "PROFILE=bad-day"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert "SCENEWIRE_SIMULATOR_PROFILE='bad-day' exec" in recipe
+    refused = subprocess.run(
+        [sys.executable, "-m", "local", "--state", str(tmp_path / "state")],
+        cwd=ROOT,
+        env={**os.environ, "SCENEWIRE_SIMULATOR_PROFILE": "sunny"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert refused.returncode == 2
+    said = refused.stderr.splitlines()[-1]
+    assert said.endswith("PROFILE=...) is 'sunny'; write one of calm, busy, bad-day, instant")
+    assert not (tmp_path / "state").exists()
