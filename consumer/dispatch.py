@@ -5,6 +5,7 @@ Woken by an admission, a freed slot, a due retry, and by itself each second.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterable
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from telemetry import metrics
 log = structlog.get_logger(__name__)
 
 _CLAIM_LIMIT = 50
+_TICK = 0.02
+"""Seconds: retries that fall due within so much of each other are one look."""
 
 
 class Dispatch:
@@ -42,6 +45,7 @@ class Dispatch:
         self._generation: Generation | None = None
         self._settlement: Settlement | None = None
         self._wanted = asyncio.Event()
+        self._ticks: set[int] = set()
         self._works: dict[asyncio.Task[None], Work] = {}
         # between a claim's commit and its task: who asks what is claimed without a task waits for that
         self._claiming = asyncio.Lock()
@@ -56,8 +60,16 @@ class Dispatch:
         self._wanted.set()
 
     def wake_in(self, seconds: float) -> None:
-        """The same after `seconds`: a retry is due then."""
-        asyncio.get_running_loop().call_later(max(0.0, seconds), self._wanted.set)
+        """The same after `seconds`, or a moment later: a retry is due then, and often others with it."""
+        loop = asyncio.get_running_loop()
+        tick = math.ceil((loop.time() + seconds) / _TICK)
+        if tick not in self._ticks:
+            self._ticks.add(tick)
+            loop.call_at(tick * _TICK, self._strike, tick)
+
+    def _strike(self, tick: int) -> None:
+        self._ticks.discard(tick)
+        self._wanted.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Dispatch until `stop` is set; Postgres being away only pauses it."""

@@ -1,8 +1,6 @@
 """Events in: requests are admitted, retries wake dispatch, what cannot be read or is not valid is buried (B)."""
 
 import asyncio
-import math
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -71,7 +69,7 @@ class Handlers:
 
     async def on_retry(self, batch: list[Delivery]) -> None:
         """Wake dispatch when the retry is due, if its record still waits for that very attempt (B3)."""
-        waiting: dict[tuple[UUID, int], float] = {}
+        told: set[tuple[UUID, int]] = set()
         dead: list[DeadEvent] = []
         for delivery in batch:
             try:
@@ -79,17 +77,17 @@ class Handlers:
             except ValidationError as error:
                 dead.append(_dead(delivery, ErrorClass.POISON, "unreadable_retry", _first_faults(error)))
                 continue
-            waiting[event.data.record_id, event.data.attempt] = _seconds_until(delivery)
+            told.add((event.data.record_id, event.data.attempt))
         if dead:
             await self._bury(dead)
-        if not waiting:
+        if not told:
             return
-        # the database's clock decides what is due: this only makes somebody look at the right moment
-        if await self._patiently(lambda: admitting.still_waiting(self._database, list(waiting))):
-            metrics.count("events", len(waiting), topic=batch[0].topic, outcome="woken")
-            # up: one that comes too early finds nothing due, and the next look is a second away
-            for seconds in sorted({math.ceil(seconds * 100) / 100 for seconds in waiting.values()}):
-                self._wake_in(seconds)
+        # the time to wait is asked of Postgres, whose clock decides what is due: by ours somebody might look too early,
+        # find nothing, and look again only a second later
+        due_in = await self._patiently(lambda: admitting.still_waiting(self._database, sorted(told)))
+        metrics.count("events", len(due_in), topic=batch[0].topic, outcome="woken")
+        for seconds in due_in:
+            self._wake_in(seconds)
 
     async def _admit(self, asked: Sequence[tuple[Delivery, Asked]]) -> None:
         metrics.observe("admit_batch", len(asked))
@@ -205,11 +203,3 @@ def _uuid(value: object) -> UUID | None:
         return UUID(value) if isinstance(value, str) else None
     except ValueError:
         return None
-
-
-def _seconds_until(delivery: Delivery) -> float:
-    """From the `not-before` header (ms since the epoch); 0 where it does not say."""
-    try:
-        return max(0.0, int(delivery.headers.get("not-before", b"0")) / 1000 - time.time())
-    except ValueError:
-        return 0.0

@@ -140,12 +140,15 @@ async def admit_overdue(database: Database, *, after: float) -> int:
 
 
 _STILL_WAITING = f"""
-SELECT count(*) AS waiting FROM unnest($1::uuid[], $2::int[]) AS a(id, attempt)
-JOIN image_generations g ON g.id = a.id AND g.attempt = a.attempt WHERE {WAITING}
+SELECT greatest(0, extract(epoch FROM coalesce(g.retry_at, now()) - clock_timestamp()))::float8 AS due_in
+FROM unnest($1::uuid[], $2::int[]) AS a(id, attempt) CROSS JOIN LATERAL (
+    SELECT attempt, retry_at, lane, claim_token, status FROM image_generations WHERE id = a.id OFFSET 0) g
+WHERE g.attempt = a.attempt AND {WAITING}
 """
 
 
-async def still_waiting(database: Database, attempts: Sequence[tuple[UUID, int]]) -> int:
-    """How many of these (record_id, attempt) wait for dispatch under that very number."""
-    (row,) = await database.fetch(_STILL_WAITING, [r for r, _ in attempts], [a for _, a in attempts])
-    return int(row.waiting)
+async def still_waiting(database: Database, attempts: Sequence[tuple[UUID, int]]) -> list[float]:
+    """Of those of these (record_id, attempt) that wait for dispatch under that very number: the seconds until each is
+    due, by the database's clock."""
+    rows = await database.fetch(_STILL_WAITING, [r for r, _ in attempts], [a for _, a in attempts])
+    return [row.due_in for row in rows]

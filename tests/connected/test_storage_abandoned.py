@@ -50,7 +50,7 @@ class Line:
                 await settling.retry(database, claim_of(lost), SILENT, delay=0, uncertain=True)
             else:
                 await settling.die(database, claim_of(lost), SILENT, dead_class=ErrorClass.EXHAUSTED, uncertain=True)
-        for orphan in await abandoned.adopt_orphans(database, worker):
+        for orphan in await abandoned.adopt_orphans(database, worker, keep_trying=3_600):
             await deadlines.close_after_the_end(database, orphan.attempt_id, succeeded=False)
         return taken.resumed
 

@@ -100,13 +100,19 @@ async def test_a_dispatch_reads_what_it_gives_and_not_who_waits(database_url: st
 
 async def test_dispatch_and_admission_look_up_by_index_alone(database_url: str) -> None:
     async with steps_of(database_url, **_PATIENT) as steps:
+        await _looks_up_by_index(steps)
         await _line(steps)
         await steps.sql("ANALYZE")
-        for statement in (dispatching._OFFER, dispatching._CLAIM, admitting._ADMIT, admitting._ADMIT_OVERDUE):
-            for node in _nodes(await _plan(steps, statement)):
-                # a handful of rows, whatever happens
-                if node.get("Relation Name") in ("breakers", "lanes", "provider_slots"):
-                    continue
+        await _looks_up_by_index(steps)
+
+
+async def _looks_up_by_index(steps: Steps) -> None:
+    statements = (dispatching._OFFER, dispatching._CLAIM)
+    admissions = (admitting._ADMIT, admitting._ADMIT_OVERDUE, admitting._STILL_WAITING)
+    for statement in (*statements, *admissions):
+        for node in _nodes(await _plan(steps, statement)):
+            # a handful of rows, whatever happens
+            if node.get("Relation Name") not in ("breakers", "lanes", "provider_slots"):
                 assert node["Node Type"] != "Seq Scan", node
                 # each row of one side against each of the other
                 assert "Join Filter" not in node, (node["Node Type"], node["Join Filter"])
