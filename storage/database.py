@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import structlog
-from sqlalchemy import Row, exc
+from sqlalchemy import Row, event, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from storage.settings import DatabaseSettings
@@ -65,6 +65,12 @@ def _timed(kind: str) -> Iterator[None]:
         metrics.observe("database_seconds", time.perf_counter() - began, kind=kind)
 
 
+def _give_no_closed_one(connection: Any, *_: object) -> None:
+    """Of a pool that outlived its Postgres: what is known to be closed is no reason to turn a request away."""
+    if connection.driver_connection.is_closed():
+        raise exc.DisconnectionError
+
+
 class Transaction:
     """One transaction; `fetch` runs one statement in it."""
 
@@ -113,6 +119,7 @@ class Database:
             # json arrives as text: most of it is passed on as it is
             json_deserializer=str,
         )
+        event.listen(self._engine.sync_engine, "checkout", _give_no_closed_one)
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def open(self) -> None:

@@ -65,6 +65,20 @@ async def test_who_stands_still_in_a_transaction_loses_its_locks(database_url: s
         await other.close()
 
 
+async def test_a_connection_that_postgres_has_closed_is_not_given_out(database_url: str) -> None:
+    database = Database(DatabaseSettings(database_url=database_url), application="test")
+    other = Database(DatabaseSettings(database_url=database_url), application="other")
+    try:
+        (mine,) = await database.fetch("SELECT pg_backend_pid() AS pid")
+        await other.fetch("SELECT pg_terminate_backend($1, 5000)", mine.pid)
+        # with a time limit that call returns when the other process is gone
+        (now,) = await database.fetch("SELECT pg_backend_pid() AS pid")
+        assert now.pid != mine.pid
+    finally:
+        await database.close()
+        await other.close()
+
+
 async def test_nobody_listening_is_unavailable() -> None:
     settings = DatabaseSettings(database_url="postgresql://nobody@127.0.0.1:9/none", database_timeout=1.0)
     database = Database(settings, application="test")
