@@ -58,13 +58,21 @@ class Books:
 
 
 async def close(
-    street: Street, database: Database, *people: Person, within: float = PATIENCE, facts: bool = True
+    street: Street,
+    database: Database,
+    *people: Person,
+    within: float = PATIENCE,
+    facts: bool = True,
+    slots: int | None = None,
 ) -> Books:
-    """Wait until all has ended (`within` seconds) and been shown, then count. `facts`: Kafka still has all of them."""
+    """Wait until all has ended (`within` seconds) and been shown, then count.
+
+    `facts`: Kafka still has all of them. `slots`: where it were others than the street's.
+    """
     books = Books(accepted=sum(len(one.accepted) for one in people))
     await _all_ended(database, books, people, within)
     await _all_shown(books, people)
-    await _paid(street, database, books)
+    await _paid(street, database, books, street.slots if slots is None else slots)
     await _pictures(street, books)
     if facts:
         await _facts(street, database, books)
@@ -111,7 +119,7 @@ async def _all_shown(books: Books, people: Sequence[Person]) -> None:
         books.faults += one.watcher.faults
 
 
-async def _paid(street: Street, database: Database, books: Books) -> None:
+async def _paid(street: Street, database: Database, books: Books, slots: int) -> None:
     records = list(books.records)
     attempts = await database.fetch(_ATTEMPTS, records)
     known = {str(row.id) for row in attempts}
@@ -139,7 +147,7 @@ async def _paid(street: Street, database: Database, books: Books) -> None:
     beside = await database.fetch(audit.SENT_BESIDE, records)
     books.again = len(beside)
     books.faults += [f"submitted again after an id was known: {row}" for row in beside]
-    most = street.slots + books.uncertain
+    most = slots + books.uncertain
     if street.in_flight_max > most:
         books.faults.append(f"{street.in_flight_max} in flight at the provider, with {most} slots and uncertain ones")
 
@@ -152,11 +160,10 @@ async def _pictures(street: Street, books: Books) -> None:
     async with httpx.AsyncClient(timeout=30.0) as client:
 
         async def look(url: str) -> None:
-            problem = ""
             async with limit:
-                for notifier in notifiers:
+                for attempt in range(4 * len(notifiers)):
                     try:
-                        answer = await client.get(url.replace(notifiers[0], notifier))
+                        answer = await client.get(url.replace(notifiers[0], notifiers[attempt % len(notifiers)]))
                     except httpx.TransportError as error:
                         problem = type(error).__name__
                         continue

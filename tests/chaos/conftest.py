@@ -21,6 +21,7 @@ class Streets:
         if self._street is not None:
             try:
                 await self._street.mend()
+                await self._street.forget()
                 return self._street
             except Exception:
                 self.close()

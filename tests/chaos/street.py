@@ -32,7 +32,14 @@ class Street:
     """
 
     def __init__(
-        self, folder: Path, periods: Mapping[str, str], *, slots: int = SLOTS, each: int = 2, durable: bool = False
+        self,
+        folder: Path,
+        periods: Mapping[str, str],
+        *,
+        slots: int = SLOTS,
+        consumers: int = 2,
+        durable: bool = False,
+        webhooks: bool = False,
     ) -> None:
         self.folder = folder
         self.slots = slots
@@ -41,7 +48,8 @@ class Street:
         self.in_flight_max = 0
         # a child dies with the thread that started it: these threads live as long as the street
         self._hands = ThreadPoolExecutor(max_workers=16, thread_name_prefix="street")
-        self._names = [f"{kind}-{number}" for kind in _MODULES for number in range(1, each + 1)]
+        many = {"consumer": consumers}
+        self._names = [f"{kind}-{number}" for kind in _MODULES for number in range(1, many.get(kind, 2) + 1)]
         free = iter(ports.free(len(self._names) + 3 + 8))
         self.kafka = Kafka(
             "kafka", self._log("kafka"), folder=folder / "kafka", port=next(free), controller_port=next(free)
@@ -68,6 +76,8 @@ class Street:
             "MODELSLAB_BASE_URL": self.simulator.http_url,
             **periods,
         }
+        if webhooks:
+            self.environment["SCENEWIRE_PUBLIC_URL"] = self.environment["SCENEWIRE_API_URL"]
         self.servers: dict[str, Server] = {
             "kafka": self.kafka,
             "postgres": self.postgres,
@@ -106,7 +116,7 @@ class Street:
         self._hands.shutdown()
 
     async def mend(self) -> None:
-        """As it was at first: what was added is gone, what was killed or paused runs, the provider does its work."""
+        """As it was at first: what was added is gone, what was killed or paused runs."""
         for name in [name for name in self.servers if name not in self._own]:
             server = self.servers.pop(name)
             assert isinstance(server, PythonServer)
@@ -116,7 +126,6 @@ class Street:
             await self.do(server.resume)
         await self.start("kafka", "postgres", "simulator")
         await self.start(*self._names)
-        await self.forget()
 
     async def start(self, *names: str) -> None:
         """Start these where they do not run, and wait until they are ready."""
@@ -242,6 +251,7 @@ class Street:
             port=port,
             environment=self._plain(environment),
             arguments=arguments,
+            ready_path="/healthz" if module == "producer.relay" else "/readyz",
         )
 
     def _plain(self, environment: Mapping[str, str]) -> dict[str, str]:
