@@ -34,8 +34,8 @@ demo: setup ## request a chapter's seven scenes of the running service and watch
 test: setup $(VENV)/.dev ## all tests, on real Kafka and Postgres (ARGS="tests/unit -k prompts")
 	@$(PY) -m pytest $(ARGS)
 
-chaos: setup $(VENV)/.dev ## only the tests that kill, pause and cut real processes
-	@$(PY) -m pytest -m chaos $(ARGS)
+chaos: setup $(VENV)/.dev ## everything goes wrong for 20 minutes, then the books are closed (ARGS="--minutes 2 --seed 7")
+	@exec $(PY) -m tests.chaos.long $(ARGS)
 
 check: $(VENV)/.dev ## format, lint, types and import rules
 	@$(PY) -m ruff format --check .
