@@ -16,6 +16,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import Row
 
+from local import chapter
 from schemas.topics import BY_NAME
 from schemas.words import Tier
 from tests.connected.steps import request
@@ -106,6 +107,24 @@ async def test_an_account_smaller_than_our_slots_costs_nobody_a_retry(line: Line
     assert [(row.status, row.retry_count) for row in rows] == [("completed", 0)] * 6
     assert (counters["in_flight_max"], counters["charged"]) == (2, 6)
     assert counters["rate_limited"] > 0
+
+
+async def test_a_chapter_completes_on_a_bad_day(line: Line, tmp_path: Path) -> None:
+    """The profile of `make run PROFILE=bad-day`, with the breakers as they are; only periods are shorter."""
+    async with simulator(KEY) as provider:
+        address = str(provider.base_url).rstrip("/")
+        consumers = Consumers(line.settings, key=KEY, provider=address, spans="", log=tmp_path / "log")
+        await script(provider, profile="bad-day")
+        usual = {"SCENEWIRE_BREAKER_DENIALS": "3", "SCENEWIRE_BREAKER_OUTAGES": "10", "SCENEWIRE_PROBE": "1"}
+        async with consumers.running(usual):
+            asked = [
+                await line.ask(request(scene=scene.scene_number, text=scene.scene_description, tier=Tier.PREMIUM))
+                for scene in chapter.load().scenes
+            ]
+            await line.until(lambda: all_ended(line), WITHIN)
+    rows = [await line.steps.record(record_id) for record_id in asked]
+    assert [(row.status, row.error_code) for row in rows] == [("completed", None)] * 7
+    assert all((tmp_path / "media" / row.image_key).stat().st_size > 1_000 for row in rows)
 
 
 async def play(line: Line, provider: httpx.AsyncClient, consumers: Consumers, modes: list[Mode]) -> dict[str, Ending]:
