@@ -7,6 +7,7 @@ picked at random from a seed. At the end all is put right, everything must end b
 import argparse
 import asyncio
 import json
+import logging
 import random
 import shutil
 import sys
@@ -45,6 +46,8 @@ FROM image_generations
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
+    # the client complains at every try while Kafka is away, which is often here
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1_000_000)
     folder: Path = arguments.folder or Path(".local") / f"chaos-{seed}"
     if folder.exists():

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -151,12 +150,6 @@ class Street:
         assert await self.do(server.wait_stopped, within), f"{name} did not stop within {within:g} s"
         return server.exit_code
 
-    async def wipe_kafka(self) -> None:
-        """Kafka comes back without its data: no topics, no groups, no events."""
-        await self.kill("kafka")
-        await self.do(shutil.rmtree, self.kafka.folder / "data")
-        await self.start("kafka")
-
     def is_stopped(self, name: str) -> bool:
         """Whether the process stands still under SIGSTOP."""
         pid = self.servers[name].pid
@@ -251,6 +244,7 @@ class Street:
             port=port,
             environment=self._plain(environment),
             arguments=arguments,
+            # a relay that stands by asks nothing of Kafka, and may remember an outage
             ready_path="/healthz" if module == "producer.relay" else "/readyz",
         )
 

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.connected]
 _KILLS = 10
 
 
-@pytest.mark.parametrize("kind", ["consumer", "relay", "producer", "notifier"])
+@pytest.mark.parametrize("kind", ["relay", "producer", "notifier"])
 async def test_one_of_two_is_killed(street: Street, database: Database, kind: str) -> None:
     await street.script(*MIXED)
     async with person(street) as one, person(street, "premium") as other:

@@ -7,7 +7,7 @@ import pytest
 
 from storage.database import Database
 from tests.chaos import books
-from tests.chaos.people import Person, person
+from tests.chaos.people import person
 from tests.chaos.periods import MINUTE
 from tests.chaos.scenes import AT_ONCE, JOB, MIXED, SLOW_ANSWER, in_mid_call, reaches
 from tests.chaos.street import Street
@@ -40,27 +40,6 @@ async def test_gone_for_a_minute(street: Street, database: Database, gone: tuple
     # our own house being down is no failure of an attempt: what the provider answered meanwhile was kept in memory
     assert (balance.submits, balance.uncertain) == (balance.accepted, 0)
     assert {len(attempts) for attempts in balance.attempts.values()} == {1}
-
-
-async def test_kafka_comes_back_empty(street: Street, database: Database) -> None:
-    await street.script(*MIXED)
-    async with person(street) as one, person(street, "premium") as other:
-        await asyncio.gather(one.asks(JOB, 4), other.asks(SLOW_ANSWER, 3))
-        await in_mid_call(database, one, other)
-        await street.wipe_kafka()
-        await asyncio.gather(one.asks(JOB, 2), other.asks(SLOW_ANSWER, 2))
-        balance = await books.close(street, database, one, other, facts=False)
-        # the topics stand again, and what comes now takes its ordinary way
-        await _all_is_well(street, one)
-        after = await books.close(street, database, one, facts=False)
-    assert (balance.faults, after.faults) == ([], [])
-    assert (balance.submits, balance.uncertain) == (balance.accepted, 0)
-
-
-async def _all_is_well(street: Street, one: Person) -> None:
-    (record_id,) = await one.asks(AT_ONCE)
-    assert await one.watcher.until(lambda: one.watcher.seen.get(str(record_id), {}).get("status") == "completed", 30.0)
-    await street.start(*street.servers)
 
 
 async def _back_after(street: Street, seconds: float, *names: str) -> None:

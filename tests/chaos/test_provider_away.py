@@ -14,8 +14,8 @@ from tests.chaos.street import Street
 
 pytestmark = [pytest.mark.chaos, pytest.mark.connected]
 
-_AWAY_SECONDS = 10.0
-"""Twice as long as four attempts with all their pauses."""
+_AWAY_SECONDS = 6.0
+"""Longer than four attempts with all their pauses, counted from the opening of the breaker."""
 _OPENED_BY = 3
 """Failures of `auth` in a row that open the breaker, each the end of its scene."""
 
