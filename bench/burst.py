@@ -1,7 +1,9 @@
 """One consumer with thousands of image generations in flight: what each costs in memory and CPU."""
 
 import asyncio
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,7 +21,7 @@ FIGURES = {
     "burst, consumer's memory at most, above that before": Figure("MB"),
     "burst, seconds until all pictures were stored": Figure("s"),
 }
-_WARM = 200
+_WARM = 20
 _ALL_DONE = "SELECT NOT EXISTS (SELECT FROM image_generations WHERE status NOT IN ('completed', 'failed'))"
 _REST = "UPDATE provider_slots SET free_at = 'infinity'"
 _GO = "UPDATE provider_slots SET free_at = now()"
@@ -36,14 +38,28 @@ class Sample:
     cpu: float
 
 
-async def measure(ground: Ground, *, count: int, latency: float) -> dict[str, float]:
+async def measure(ground: Ground, *, count: int, latency: float, tls: bool) -> dict[str, float]:
     """`count` records for as many slots; the provider answers each submit after `latency` seconds."""
     async with ground.site() as site:
-        provider = site.process("provider", "bench.provider", ["--latency", str(latency)], "/stats")
-        given = {"MODELSLAB_BASE_URL": provider.http_url, "SCENEWIRE_PROVIDER_SLOTS": str(count)}
-        consumer = site.process("consumer", "consumer", **given)
+        arguments, given = ["--latency", str(latency)], {"SCENEWIRE_PROVIDER_SLOTS": str(count)}
+        if tls:
+            given["SSL_CERT_FILE"] = str(_certificate(site.folder))
+            arguments += ["--certificate", given["SSL_CERT_FILE"]]
+        provider = site.process("provider", "bench.provider", arguments, "/stats")
+        base = f"https://localhost:{provider.port + 1}" if tls else provider.http_url
+        consumer = site.process("consumer", "consumer", MODELSLAB_BASE_URL=base, **given)
         with running(provider), running(consumer):
             return await _burst(site, provider, consumer, count, latency)
+
+
+def _certificate(folder: Path) -> Path:
+    """For localhost, key and certificate in one file."""
+    key, file = folder / "key.pem", folder / "localhost.pem"
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(file)]
+    subprocess.run(["openssl", *options.split(), *names], check=True, capture_output=True)
+    file.write_text(key.read_text() + file.read_text())
+    return file
 
 
 async def _burst(

@@ -36,7 +36,7 @@ PARTS: dict[str, tuple[dict[str, Figure], Measure]] = {
     "admits": (admits.FIGURES, lambda g, a: admits.measure(g, count=a.admits)),
     "claims": (claims.FIGURES, lambda g, a: claims.measure(g, claims=a.claims, waiting=a.waiting)),
     "relay": (relayed.FIGURES, lambda g, a: relayed.measure(g, events=a.events, seconds=a.seconds)),
-    "burst": (burst.FIGURES, lambda g, a: burst.measure(g, count=a.burst, latency=a.latency)),
+    "burst": (burst.FIGURES, lambda g, a: burst.measure(g, count=a.burst, latency=a.latency, tls=a.tls)),
     "killed": (killed.FIGURES, lambda g, a: killed.measure(g, kills=a.kills)),
 }
 
@@ -99,6 +99,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--latency", type=float, default=10.0, help="burst: seconds the provider takes to answer (default 10)"
+    )
+    parser.add_argument(
+        "--tls", action="store_true", help="burst: submits over TLS, as ModelsLab is called (needs the openssl command)"
     )
     parser.add_argument("--kills", type=_at_least_one, default=5, help="killed: kills in a round (default 5)")
     return parser.parse_args()

@@ -10,8 +10,10 @@ import asyncio
 import itertools
 import json
 import os
+import ssl
 import struct
 import time
+import zlib
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +21,7 @@ import httptools
 import uvloop
 
 _IDS = itertools.count(1)
+_BACKLOG = 4_096
 
 
 class Stats:
@@ -79,18 +82,31 @@ class Connection(asyncio.Protocol):
             self._transport.write(head + body)
 
 
-def picture(size: int) -> bytes:
-    """A PNG as far as a reader looks that does not decode: 512 x 288, `size` bytes."""
-    head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 512, 288, 8, 2, 0, 0, 0)
-    return head + os.urandom(max(0, size - len(head)))
-
-
-async def serve(port: int, latency: float, picture_bytes: int) -> None:
-    stats, drawn, base = Stats(), picture(picture_bytes), f"http://127.0.0.1:{port}"
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(stats, latency, drawn, base), "127.0.0.1", port, backlog=4_096
+def picture() -> bytes:
+    """A whole PNG of grey noise, 512 x 288: 148 KB, as large as a drawn one."""
+    width, height = 512, 288
+    rows = b"".join(b"\x00" + os.urandom(width) for _ in range(height))
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 0)), (b"IEND", b""))
     )
-    await server.serve_forever()
+
+
+async def serve(port: int, latency: float, certificate: str | None) -> None:
+    """With a certificate submits come over TLS to the port above; pictures and stats stay where they are."""
+    stats, drawn, base = Stats(), picture(), f"http://127.0.0.1:{port}"
+    loop = asyncio.get_running_loop()
+
+    def connection() -> Connection:
+        return Connection(stats, latency, drawn, base)
+
+    servers = [await loop.create_server(connection, "127.0.0.1", port, backlog=_BACKLOG)]
+    if certificate is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+        servers.append(await loop.create_server(connection, "127.0.0.1", port + 1, backlog=_BACKLOG, ssl=context))
+    await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 def main() -> None:
@@ -98,9 +114,9 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="where it listens: loopback alone")
     parser.add_argument("--port", type=int, required=True, help="where it listens")
     parser.add_argument("--latency", type=float, default=10.0, help="seconds until a submit is answered (default 10)")
-    parser.add_argument("--picture-bytes", type=int, default=140_000, help="size of each picture (default 140000)")
+    parser.add_argument("--certificate", help="PEM file, key and all: submits over TLS on the port above too")
     arguments = parser.parse_args()
-    uvloop.run(serve(arguments.port, arguments.latency, arguments.picture_bytes))
+    uvloop.run(serve(arguments.port, arguments.latency, arguments.certificate))
 
 
 if __name__ == "__main__":

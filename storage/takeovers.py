@@ -193,10 +193,12 @@ WITH a AS (
 UPDATE image_generations SET claim_token = NULL, worker_id = NULL WHERE id = ANY($1::uuid[]) AND claim_token IS NOT NULL
 """
 
+# NOT IN a query is hashed once; <> ALL would compare each claim with each token
 _FORGOTTEN = f"""
 SELECT {CLAIMED_COLUMNS}
 FROM image_generations g JOIN generation_attempts a ON a.record_id = g.id AND a.claim_token = g.claim_token
-WHERE g.worker_id = $1 AND g.claim_token IS NOT NULL AND g.claim_token <> ALL($2::uuid[]) AND g.status = 'in_progress'
+WHERE g.worker_id = $1 AND g.claim_token IS NOT NULL AND g.claim_token NOT IN (SELECT unnest($2::uuid[]))
+    AND g.status = 'in_progress'
     AND (a.outcome IS NULL OR {ANSWERED})
 ORDER BY g.id, a.attempt DESC
 """
