@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     # the client complains at every try while Kafka is away, which is often here
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    # and what it leaves of a producer that was thrown away is told at the end of its futures
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().randrange(1_000_000)
     folder: Path = arguments.folder or Path(".local") / f"chaos-{seed}"
     if folder.exists():
@@ -172,6 +174,7 @@ def _verdict(balance: Books, seconds: float) -> bool:
     print(f"\nAfter {seconds / 60:.1f} minutes:")
     for name, value in (
         ("scenes accepted", balance.accepted),
+        ("and without our being told", len(balance.records) - balance.accepted),
         ("completed", balance.completed),
         ("failed", f"{balance.failed.total()}{f' ({failed})' if failed else ''}"),
         ("submits", balance.submits),
