@@ -79,7 +79,7 @@ class Claimed:
     sent_for: float | None
     outcome: str | None
     provider_request_id: str | None
-    # the id is a webhook's word: a fetch must confirm it before it counts
+    # the id is a webhook's word: a fetch must confirm it before it counts; where the picture is made it says nothing
     unconfirmed: bool
     fetch_url: str | None
     eta: float | None
@@ -96,8 +96,10 @@ CLAIMED_COLUMNS = f"""g.id AS record_id, a.id AS attempt_id, a.attempt, g.claim_
     a.payload, a.webhook_token, g.retry_count, g.takeovers, g.lane, g.user_tier, g.image_type, g.scene_description,
     g.style, g.aspect_ratio, g.custom_prompt, {REFERENCE_URLS}, g.traceparent, a.sent_at IS NOT NULL AS sent,
     extract(epoch FROM now() - a.sent_at)::float8 AS sent_for, a.outcome,
-    coalesce(a.provider_request_id, a.webhook_request_id) AS provider_request_id,
-    a.provider_request_id IS NULL AND a.webhook_request_id IS NOT NULL AS unconfirmed, a.fetch_url,
+    coalesce(a.provider_request_id, CASE WHEN a.output_urls IS NULL THEN a.webhook_request_id END)
+        AS provider_request_id,
+    a.provider_request_id IS NULL AND a.webhook_request_id IS NOT NULL AND a.output_urls IS NULL AS unconfirmed,
+    a.fetch_url,
     a.eta::float8 AS eta, a.output_urls, a.proxy_urls,
     {SECONDS_LEFT} AS seconds_left"""
 

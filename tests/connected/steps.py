@@ -104,7 +104,8 @@ def draft(waiting: Waiting, without: Collection[str] = (), model: str = "first-m
     if model in without:
         return None
     prompt = f"{model}: {waiting.scene_description}"
-    return Draft(model, prompt, "/api/v7/images/text-to-image", {"model_id": model, "prompt": prompt}, 0.033)
+    payload: dict[str, object] = {"model_id": model, "prompt": prompt}
+    return Draft(model, prompt, "/api/v7/images/text-to-image", payload, 0.033, webhook_token=uuid4().hex)
 
 
 class Steps:

@@ -87,7 +87,7 @@ async def test_beside_an_attempt_that_has_an_id_nothing_is_sent(steps: Steps, ho
     # asked again, as after a lost answer, it says the same
     again = await settling.supersede(steps.database, claim_of(second), why)
     assert again is not None
-    assert replace(again, seconds_left=0) == replace(other, seconds_left=0)
+    assert replace(again, seconds_left=0, sent_for=0) == replace(other, seconds_left=0, sent_for=0)
     await steps.generated(other)
     assert await steps.stored(other)
     uncertain, _ = await steps.attempts(first.record_id)

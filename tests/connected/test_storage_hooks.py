@@ -141,3 +141,15 @@ async def test_refuted_after_the_end_of_its_record_the_slot_falls_free(steps: St
     assert await steps.record(claimed.record_id) == before
     (attempt,) = await steps.attempts(claimed.record_id)
     assert (attempt.outcome, attempt.counted, attempt.webhook_request_id) == ("uncertain", True, None)
+
+
+async def test_where_the_picture_is_made_a_webhook_says_nothing(steps: Steps) -> None:
+    dead = await steps.worker()
+    claimed = await steps.sent(dead)
+    await _webhook(steps, claimed, "forged")
+    # made at once, by an answer that names no id
+    assert await steps.generated(claimed)
+    await steps.die(dead)
+    (resumed,) = (await steps.take_over(await steps.worker())).resumed
+    # or a fetch for fresh addresses would bring somebody else's picture
+    assert (resumed.unconfirmed, resumed.provider_request_id) == (False, None)

@@ -1,7 +1,10 @@
-"""Any order of steps, crashes included: versions rise, terminal is terminal, slots are exact, nobody pays twice."""
+"""Any order of steps, crashes included: versions rise, terminal is terminal, slots are exact, nobody pays twice, and
+everything ends."""
 
 import asyncio
+import sys
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -20,25 +23,25 @@ from hypothesis.stateful import (
 from schemas.errors import ErrorClass
 from schemas.words import Tier
 from storage import abandoned, admitting, deadlines, kept, settling, takeovers, workers
-from storage.answers import Answer
 from storage.database import Database
 from storage.dispatching import Claimed, Draft
 from storage.sending import Mark, Sending
 from storage.settings import DatabaseSettings
-from storage.settling import Failure
+from tests.connected import perfect
+from tests.connected.late_rules import LateRules
+from tests.connected.perfect import LATE, Jobs
 from tests.connected.steps import BUSY, SILENT, Steps, asked, claim_of, request
 
 pytestmark = pytest.mark.connected
 
 T = TypeVar("T")
 NEXT = Draft("next-model", "p", "/path", {}, 0.1)
-LATE = Failure(ErrorClass.DEADLINE, "deadline_exceeded", "too late")
 WORKERS = st.integers(0, 2)
 PICK = st.integers(0, 5)
 
 
 def machine_of(url: str) -> type[RuleBasedStateMachine]:
-    class Line(RuleBasedStateMachine):
+    class Line(LateRules):
         """Three workers and what each of them believes to hold; a crashed one goes on believing."""
 
         def __init__(self) -> None:
@@ -47,8 +50,8 @@ def machine_of(url: str) -> type[RuleBasedStateMachine]:
             self.database = Database(DatabaseSettings(database_url=url), application="test")
             self.steps = Steps(self.database)
 
-        def do(self, work: Coroutine[Any, Any, T]) -> T:
-            return self.loop.run_until_complete(asyncio.wait_for(work, 30))
+        def do(self, work: Coroutine[Any, Any, T], within: float = 30) -> T:
+            return self.loop.run_until_complete(asyncio.wait_for(work, within))
 
         @initialize()
         def begin(self) -> None:
@@ -62,7 +65,10 @@ def machine_of(url: str) -> type[RuleBasedStateMachine]:
             # every claim that some task may still believe in, and those whose call may be open
             self.tasks: list[Claimed] = []
             self.asked: list[Claimed] = []
+            # attempts of ended records that somebody follows, or followed
+            self.orphans: list[Claimed] = []
             self.moved: dict[tuple[UUID, UUID], int] = {}
+            self.jobs = Jobs()
             await self.steps.waiting(request(), request(tier=Tier.PREMIUM), request())
             await self._dispatch(0, 3)
 
@@ -117,8 +123,10 @@ def machine_of(url: str) -> type[RuleBasedStateMachine]:
 
         async def rivals(self, claimed: Claimed) -> int:
             rows = await self.steps.sql(
-                "SELECT id FROM generation_attempts WHERE record_id = $1 AND id <> $2"
-                " AND provider_request_id IS NOT NULL AND (outcome IS NULL OR outcome = 'uncertain')",
+                "SELECT id FROM generation_attempts WHERE record_id = $1 AND id <> $2 AND"
+                " ((outcome IS NULL OR outcome = 'uncertain')"
+                " AND (provider_request_id IS NOT NULL OR webhook_request_id IS NOT NULL)"
+                " OR outcome = 'late_success' AND image_key IS NOT NULL)",
                 claimed.record_id,
                 claimed.attempt_id,
             )
@@ -136,12 +144,15 @@ def machine_of(url: str) -> type[RuleBasedStateMachine]:
                 )
                 if claimed not in self.asked:
                     self._send(claimed, again=False)
+                elif claimed.unconfirmed:
+                    self._confirm(claimed)
                 elif done == 2:
-                    self.do(self.steps.answers.answered(_said(claimed)))
+                    self.do(self.steps.answers.answered(self.jobs.said(claimed)))
                 elif done == 3:
-                    self.do(self.steps.generated(claimed))
-                else:
-                    self.do(self.steps.stored(claimed))
+                    if not self.do(self.steps.generated(claimed)):
+                        self.do(self.steps.made_late(claimed))
+                elif not self.do(self.steps.stored(claimed)):
+                    self.do(self.steps.kept(claimed))
 
         @precondition(lambda self: self.asked)
         @rule(index=PICK)
@@ -149,7 +160,7 @@ def machine_of(url: str) -> type[RuleBasedStateMachine]:
             """Whatever became of the claim meanwhile."""
             claimed = self.pick(index, sent=True)
             assert claimed is not None
-            self.do(self.steps.answers.answered(_said(claimed)))
+            self.do(self.steps.answers.answered(self.jobs.said(claimed)))
 
         @precondition(lambda self: self.asked)
         @rule(index=PICK, store=st.booleans())
@@ -168,17 +179,21 @@ def machine_of(url: str) -> type[RuleBasedStateMachine]:
             claimed = self.pick(index, sent=True)
             assert claimed is not None
             claim = claim_of(claimed)
+            held = True
             if verdict in ("retry", "uncertain"):
-                self.do(settling.retry(self.database, claim, BUSY, delay=0, uncertain=verdict == "uncertain"))
+                held = self.do(settling.retry(self.database, claim, BUSY, delay=0, uncertain=verdict == "uncertain"))
             elif verdict == "defer":
-                self.do(settling.defer(self.database, claim, BUSY, delay=0))
+                held = self.do(settling.defer(self.database, claim, BUSY, delay=0))
             elif verdict == "next":
-                following = self.do(settling.next_model(self.database, claim, BUSY, NEXT))
+                following = self.do(
+                    settling.next_model(self.database, claim, BUSY, replace(NEXT, webhook_token=uuid4().hex))
+                )
                 self.tasks += [following] if following is not None else []
+                held = following is not None
             elif verdict == "back":
-                self.do(settling.back_to_retry(self.database, claim, BUSY))
+                held = self.do(settling.back_to_retry(self.database, claim, BUSY))
             else:
-                self.do(
+                held = self.do(
                     settling.die(
                         self.database,
                         claim,
@@ -188,6 +203,10 @@ def machine_of(url: str) -> type[RuleBasedStateMachine]:
                     )
                 )
 
+            unknown = verdict in ("uncertain", "die unknown")
+            if not held and not self.do(kept.close(self.database, claim, "uncertain" if unknown else "failed")):
+                self.do(takeovers.hand_back(self.database, [claimed.claim_token]))
+
         @precondition(lambda self: self.asked)
         @rule(index=PICK, worker=WORKERS)
         def fall_silent_and_be_named_late(self, index: int, worker: int) -> None:
@@ -196,7 +215,7 @@ def machine_of(url: str) -> type[RuleBasedStateMachine]:
             assert claimed is not None
             self.do(settling.retry(self.database, claim_of(claimed), SILENT, delay=0, uncertain=True))
             claims = self.do(self._dispatch(worker, 3))
-            self.do(self.steps.answers.answered(_said(claimed)))
+            self.do(self.steps.answers.answered(self.jobs.said(claimed)))
             for one in claims:
                 self._send(one, again=False)
 
@@ -218,26 +237,22 @@ def machine_of(url: str) -> type[RuleBasedStateMachine]:
             self.do(self._sweep(self.workers[worker]))
 
         async def _sweep(self, worker: UUID) -> None:
+            await kept.complete_replayed(self.database)
             taken = await takeovers.take_over(self.database, worker, judge=True)
             self.tasks += taken.resumed
             self.asked += taken.resumed
             await workers.fence_silent(self.database, after=20)
             for lost in await abandoned.unanswered(self.database, after=20):
                 await settling.retry(self.database, claim_of(lost), SILENT, delay=0, uncertain=True)
-            for orphan in await self.steps.adopt(worker):
-                await kept.close(self.database, claim_of(orphan), "failed")
+            self.orphans += await self.steps.adopt(worker, *self.tasks, *self.orphans)
 
         @rule(index=st.integers(0, 2), grace=st.sampled_from([0.0, 1e6]), chance=st.integers(0, 3))
         def deadline(self, index: int, grace: float, chance: int) -> None:
             if chance:
                 return
-            self.do(
-                self.steps.sql(
-                    "UPDATE image_generations SET deadline_at = now() - interval '1 s' WHERE id ="
-                    " (SELECT id FROM image_generations ORDER BY id OFFSET $1 LIMIT 1)",
-                    index,
-                )
-            )
+            rows = self.do(self.steps.sql("SELECT id FROM image_generations ORDER BY id OFFSET $1 LIMIT 1", index))
+            for row in rows:
+                self.do(self._overdue(row.id))
             self.do(deadlines.end_overdue(self.database, claimed_grace=grace))
 
         @invariant()
@@ -246,14 +261,20 @@ def machine_of(url: str) -> type[RuleBasedStateMachine]:
                 self.do(self.steps.check())
 
         def teardown(self) -> None:
-            self.do(self.database.close())
-            self.loop.close()
+            try:
+                # what has failed already is not hidden by what follows from it
+                if hasattr(self, "tasks") and sys.exc_info()[0] is None:
+                    self.do(self._everything_ends(), within=300)
+            finally:
+                self.do(self.database.close())
+                self.loop.close()
+
+        async def _everything_ends(self) -> None:
+            for worker in self.workers:
+                await self.steps.die(worker, ago=30)
+            await perfect.everything_ends(self.steps, self.jobs)
 
     return Line
-
-
-def _said(claimed: Claimed) -> Answer:
-    return Answer(claimed.claim_token, claimed.attempt_id, f"job-{claimed.attempt_id}-{uuid4()}")
 
 
 def test_any_order_of_steps_keeps_the_promises(database_url: str) -> None:
