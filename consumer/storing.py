@@ -16,6 +16,7 @@ from schemas.events import PictureFacts
 from storage.answers import Stored
 from storage.dispatching import Claimed
 from telemetry import metrics
+from telemetry.redaction import redact
 
 log = structlog.get_logger(__name__)
 
@@ -159,7 +160,7 @@ class Storing:
             claimed.attempt_id,
             key,
             self._settings.push_url + path,
-            facts.model_dump(),
+            {**facts.model_dump(), "provider_url": redact(picture.source)},
         )
 
 

@@ -6,12 +6,13 @@ from time import time
 
 from starlette.applications import Starlette
 
-from producer import admin, hooks
+from producer import admin, hooks, usage
 from producer.admin import Admin
 from producer.hooks import Hooks
 from producer.requests import Requests
 from producer.routes import DESCRIPTION, OPERATIONS, SceneImages
 from producer.settings import ProducerSettings
+from producer.usage import OwnUsage
 from storage.accepting import Acceptor
 from storage.database import Database, Unavailable
 from web.application import application
@@ -33,6 +34,7 @@ def build(settings: ProducerSettings, *, clock: Callable[[], float] = time) -> S
     verifier = Verifier(settings, clock=clock)
     scene_images = SceneImages(requests, verifier, retry_after=settings.retry_after)
     dead_letters = Admin(database, verifier, deadline=settings.deadline)
+    own_usage = OwnUsage(database, verifier)
     webhooks = Hooks(database, timeout=settings.accept_timeout, retry_after=settings.retry_after)
 
     @asynccontextmanager
@@ -47,8 +49,8 @@ def build(settings: ProducerSettings, *, clock: Callable[[], float] = time) -> S
         TITLE,
         settings=settings,
         health=health,
-        routes=[*scene_images.routes(), *webhooks.routes(), *dead_letters.routes()],
-        operations=[*OPERATIONS, *hooks.OPERATIONS, *admin.OPERATIONS],
+        routes=[*scene_images.routes(), *webhooks.routes(), *own_usage.routes(), *dead_letters.routes()],
+        operations=[*OPERATIONS, *hooks.OPERATIONS, *usage.OPERATIONS, *admin.OPERATIONS],
         server_url=settings.api_url,
         description=DESCRIPTION,
         away=(Unavailable,),

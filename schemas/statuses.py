@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import ErrorClass
+from schemas.usage import Dollars
 from schemas.words import Stage, Status
 
 
@@ -41,6 +42,11 @@ class ImageStatus(BaseModel):
         default=None, description="the same, 480 pixels wide, as WebP; made when it is first asked for"
     )
     model_id: str | None = Field(description="the provider's model")
+    cost_usd: Dollars | None = Field(
+        default=None,
+        description="US dollars spent on it so far, by the models' prices; computed when read, null in events and "
+        "frames, and for rows of the old system",
+    )
     error_class: ErrorClass | None
     error_code: str | None = Field(description="a stable word within the class")
     error_message: str | None = Field(description="a sentence a person can act on")

@@ -31,7 +31,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The picture lies in the media store: `facts` are schemas.events.PictureFacts, as json."""
+    """The picture lies in the media store: `facts` are schemas.events.PictureFacts, as json, and its `provider_url`."""
 
     claim_token: UUID
     attempt_id: UUID
@@ -74,6 +74,8 @@ WITH said AS (
 SELECT g.claim_token, {TROUBLED} AS troubled, {READ_WOKEN} FROM told_rows g
 """
 
+# where it came from is nobody's business outside
+_PICTURE = "g.attempt_facts - 'provider_url'"
 _COST_AND_PROMPT = """'cost', g.attempt_cost::float8, 'prompt', g.attempt_prompt"""
 
 
@@ -92,7 +94,7 @@ COMPLETED = f"""done AS (
     FROM a WHERE g.id = a.record_id
     RETURNING g.*, a.cost AS attempt_cost, a.prompt AS attempt_prompt, a.facts AS attempt_facts
 ), told AS ({tell_status("consumer", "done")}), fact AS (
-    {_fact(topics.COMPLETED, events.COMPLETED_TYPE, "done", f"{_COST_AND_PROMPT}, 'picture', g.attempt_facts")}
+    {_fact(topics.COMPLETED, events.COMPLETED_TYPE, "done", f"{_COST_AND_PROMPT}, 'picture', {_PICTURE}")}
 ), {WOKEN}"""
 """CTEs that complete the records of a CTE `a`: record_id, model_id, cost, prompt, image_key, image_url, facts."""
 

@@ -18,21 +18,28 @@ THUMBNAIL = (
     r" THEN regexp_replace(g.image_url, '/file/([^/.]+)[.][a-z0-9]+$', '/thumb/\1.webp') END"
 )
 
-_STATUS_PAIRS = f"""
+
+def status_json(*, cost_usd: str = "NULL") -> str:
+    """SQL for an ImageStatus; `cost_usd` is SQL for what is computed when a status is read.
+
+    The session's time zone is UTC, so times end in +00:00.
+    """
+    # coalesce: old code may go on writing nulls into columns that were there before ours
+    return f"""json_build_object(
     'record_id', g.id, 'task_id', g.id, 'user_id', g.user_id,
     'chapter_id', {CHAPTER}, 'script_id', g.script_id, 'scene_number', {SCENE},
     'image_type', {IMAGE_TYPE}, 'status', g.status, 'stage', g.stage,
     'progress', coalesce(g.progress, 0), 'version', coalesce(g.version, 0), 'attempt', coalesce(g.attempt, 0),
     'retry_count', coalesce(g.retry_count, 0),
     'retry_at', g.retry_at, 'queue_position', NULL, 'eta_seconds', NULL,
-    'image_url', g.image_url, 'thumbnail_url', {THUMBNAIL}, 'model_id', g.model_id,
+    'image_url', g.image_url, 'thumbnail_url', {THUMBNAIL}, 'model_id', g.model_id, 'cost_usd', {cost_usd},
     'error_class', g.error_class, 'error_code', g.error_code, 'error_message', g.error_message,
     'created_at', g.created_at::timestamptz, 'updated_at', g.updated_at::timestamptz,
-    'completed_at', g.completed_at::timestamptz"""
+    'completed_at', g.completed_at::timestamptz)"""
 
-# coalesce: old code may go on writing nulls into columns that were there before ours
-STATUS_JSON = f"json_build_object({_STATUS_PAIRS})"
-"""An ImageStatus. The session's time zone is UTC, so times end in +00:00."""
+
+STATUS_JSON = status_json()
+"""An ImageStatus as events carry it."""
 
 ANSWERED = "(o.provider_request_id IS NOT NULL OR o.webhook_request_id IS NOT NULL OR o.output_urls IS NOT NULL)"
 """Of a generation_attempts row `o`: the provider has taken it, so nothing may be submitted beside it (PIPELINE S1)."""

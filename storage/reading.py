@@ -16,7 +16,8 @@ from pydantic_core import from_json
 from sqlalchemy import Row
 
 from storage.database import Database
-from storage.fragments import CHAPTER, IMAGE_TYPE, SCENE, STATUS_JSON, THUMBNAIL
+from storage.fragments import CHAPTER, IMAGE_TYPE, SCENE, THUMBNAIL, status_json
+from storage.ledger import COST
 from storage.queueing import READY, Place
 
 # the columns stand alone here, so that an index on them can be used
@@ -37,7 +38,7 @@ _STANDING = f"""CASE WHEN g.lane IS NOT NULL AND g.status IN ('pending', 'in_pro
             FROM generation_attempts a WHERE a.record_id = g.id AND a.attempt = g.attempt))::text END"""
 
 _COLUMNS = f"""g.id, g.version, {_PLACE} AS place, g.status, g.stage, g.created_at::timestamptz AS created_at,
-    {_STANDING} AS standing, ({STATUS_JSON})::text AS body"""
+    {_STANDING} AS standing, ({status_json(cost_usd=COST)})::text AS body"""
 _NOT_COMPUTED = '"queue_position" : null, "eta_seconds" : null'
 """As Postgres writes it. No text of a user's can hold it: a quote within a string has a backslash before it."""
 

@@ -127,6 +127,8 @@ Index(
         "replay_attempt IS NOT NULL AND claim_token IS NULL AND status IN ('pending', 'in_progress')"
     ),
 )
+# what one user's images of some days have cost
+Index("idx_image_generations_user_created", image_generations.c.user_id, image_generations.c.created_at)
 Index("idx_image_generations_meta_chapter", image_generations.c.metadata["chapter_id"].astext)
 
 generation_attempts = Table(

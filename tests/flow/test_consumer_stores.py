@@ -1,5 +1,6 @@
 """Once the provider said success nothing is submitted again, whatever fails after (PIPELINE T)."""
 
+import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from media.settings import MediaSettings
 from media.store import Media
+from telemetry.redaction import remember
 from tests.flow.working import PNG, Line, error, line_of, processing, settings_of, success
 from tests.hosts import Host, Names
 from tests.s3 import BUCKET, S3
@@ -121,6 +123,21 @@ async def test_a_picture_comes_from_the_second_source_where_the_first_leads_home
         await line.ended(record_id)
         assert line.names.asked == ["cdn.test", "metadata.test"]
     assert len(line.provider.submits) == 1
+
+
+async def test_where_a_picture_came_from_is_kept_without_secrets_and_shown_to_nobody(line: Line) -> None:
+    line.start()
+    remember("the-key")
+    signed = "https://pictures.test/the-key/j1.png?X-Amz-Signature=capability#part"
+    line.provider.scripted(success("j1", output=[signed]))
+    record_id = await line.ask()
+    row = await line.ended(record_id)
+    assert line.pictures.asked == [signed.partition("#")[0]]
+    kept = json.loads(row.metadata)["picture"]["provider_url"]
+    assert kept == "https://pictures.test/[redacted]/j1.png"
+    shown = json.dumps([await line.steps.status(record_id), [one.event for one in await line.steps.told()]])
+    assert record_id.hex in shown.replace("-", "")
+    assert not any(word in shown for word in ("pictures.test", "capability", "the-key"))
 
 
 async def test_only_when_no_source_has_a_picture_another_is_made(line: Line) -> None:
