@@ -127,17 +127,17 @@ async def test_a_picture_comes_from_the_second_source_where_the_first_leads_home
 
 async def test_where_a_picture_came_from_is_kept_without_secrets_and_shown_to_nobody(line: Line) -> None:
     line.start()
-    remember("the-key")
-    signed = "https://pictures.test/the-key/j1.png?X-Amz-Signature=capability#part"
+    remember("word-of-the-deployment")
+    signed = "https://pictures.test/word-of-the-deployment/j1.png?X-Amz-Signature=capability"
     line.provider.scripted(success("j1", output=[signed]))
     record_id = await line.ask()
     row = await line.ended(record_id)
-    assert line.pictures.asked == [signed.partition("#")[0]]
+    assert line.pictures.asked == [signed]
     kept = json.loads(row.metadata)["picture"]["provider_url"]
     assert kept == "https://pictures.test/[redacted]/j1.png"
     shown = json.dumps([await line.steps.status(record_id), [one.event for one in await line.steps.told()]])
     assert record_id.hex in shown.replace("-", "")
-    assert not any(word in shown for word in ("pictures.test", "capability", "the-key"))
+    assert not any(word in shown for word in ("pictures.test", "capability", "word-of"))
 
 
 async def test_only_when_no_source_has_a_picture_another_is_made(line: Line) -> None:
@@ -156,7 +156,7 @@ async def test_only_when_no_source_has_a_picture_another_is_made(line: Line) -> 
 
 
 async def test_a_picture_that_cannot_be_stored_in_time_ends_with_its_deadline(line: Line) -> None:
-    line.start(run_deadline=0.5, submit_timeout=0.3)
+    line.start(run_deadline=3.0, submit_timeout=0.3)
     line.pictures.answers.extend([404] * 500)
     line.provider.fetch_answers.extend([success("job-1")] * 500)
     record_id = await line.ask()

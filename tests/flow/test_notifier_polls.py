@@ -179,7 +179,7 @@ async def test_a_chapter_is_held_until_there_is_something_newer(here: House, use
             told = await client.next("status")
             answer = await poll
             assert answer.headers["preference-applied"] == "wait=30"
-            assert answer.json()["images"] == [told["image"]]
+            assert answer.json()["images"] == [{**told["image"], "cost_usd": 0}]
         # what is behind already, or means nothing here, is answered at once
         for known in (listed, "forged"):
             assert (await caller.get(f"{path}?cursor={known}", Prefer="wait=60")).status_code == 200
