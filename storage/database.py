@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
@@ -71,6 +71,30 @@ def _give_no_closed_one(connection: Any, *_: object) -> None:
         raise exc.DisconnectionError
 
 
+async def _connect(settings: DatabaseSettings, server_settings: Mapping[str, str]) -> Any:
+    # asyncpg reads the URI itself, so that all of libpq's parameters (sslmode, host lists) mean what they mean
+    return await asyncpg.connect(
+        settings.database_url,
+        timeout=settings.database_timeout,
+        command_timeout=settings.database_timeout,
+        server_settings=dict(server_settings),
+    )
+
+
+async def reachable(settings: DatabaseSettings) -> None:
+    """Whether Postgres takes a new connection and answers on it; raises what asyncpg raises when it does not.
+
+    Asked past the pool: one whose connections all hang does not make Postgres look away.
+    """
+    connection = await _connect(settings, {"application_name": "scenewire-health"})
+    try:
+        await connection.fetchval("SELECT 1")
+        await connection.close(timeout=1.0)
+    finally:
+        # does nothing to one that is closed
+        connection.terminate()
+
+
 class Transaction:
     """One transaction; `fetch` runs one statement in it."""
 
@@ -89,12 +113,9 @@ class Database:
         self._timeout = settings.database_timeout
 
         async def connect() -> Any:
-            # asyncpg reads the URI itself, so that all of libpq's parameters (sslmode, host lists) mean what they mean
-            return await asyncpg.connect(
-                settings.database_url,
-                timeout=settings.database_timeout,
-                command_timeout=settings.database_timeout,
-                server_settings={
+            return await _connect(
+                settings,
+                {
                     "application_name": application,
                     "TimeZone": "UTC",
                     # Planning our long statements costs as much as running them, so each is planned once a connection.

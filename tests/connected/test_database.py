@@ -1,9 +1,11 @@
 """The pool: libpq's URIs, json as text, and what counts as Postgres being away."""
 
+import asyncio
+
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from storage.database import Database, Unavailable
+from storage.database import Database, Unavailable, reachable
 from storage.settings import DatabaseSettings
 
 pytestmark = pytest.mark.connected
@@ -90,3 +92,41 @@ async def test_nobody_listening_is_unavailable() -> None:
                 await transaction.fetch("SELECT 1")
     finally:
         await database.close()
+
+
+async def test_lines_that_were_lost_while_idle_are_replaced_unseen(database_url: str) -> None:
+    """Postgres was restarted: the first statement after it finds it there again."""
+    database = Database(DatabaseSettings(database_url=database_url, database_pool_size=3), application="pooled")
+    other = Database(DatabaseSettings(database_url=database_url), application="other")
+    try:
+        await asyncio.gather(*(database.fetch("SELECT pg_sleep(0.05)") for _ in range(3)))
+        (ended,) = await other.fetch(
+            "SELECT count(pg_terminate_backend(pid)) AS lines FROM pg_stat_activity WHERE application_name = 'pooled'"
+        )
+        assert ended.lines == 3
+        async with asyncio.timeout(10):
+            while (await other.fetch("SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'pooled'"))[
+                0
+            ].n:
+                pass
+        await asyncio.gather(*(database.fetch("SELECT 1") for _ in range(3)))
+        async with database.transaction() as transaction:
+            assert await transaction.fetch("SELECT 2 AS two")
+    finally:
+        await database.close()
+        await other.close()
+
+
+async def test_postgres_is_reachable_though_all_of_our_lines_are_taken(database_url: str) -> None:
+    settings = DatabaseSettings(database_url=database_url, database_pool_size=2, database_timeout=0.5)
+    database = Database(settings, application="test")
+    try:
+        async with database.transaction(), database.transaction():
+            with pytest.raises(Unavailable):
+                await database.ping()
+            await reachable(settings)
+    finally:
+        await database.close()
+    nowhere = DatabaseSettings(database_url="postgresql://nobody@127.0.0.1:9/none", database_timeout=0.5)
+    with pytest.raises(OSError):
+        await reachable(nowhere)
