@@ -117,12 +117,7 @@ def claimed(row: Row[Any]) -> Claimed:
 
 # OFFSET 0 keeps the question about attempts one look per candidate: as a join it would read every open attempt for each
 # of them. Who has no turn yet stands behind all others in the index and is not looked at.
-def _due(lane: str) -> str:
-    return f"""{lane} AS (
-    SELECT g.id AS record_id, g.attempt, g.image_type, g.scene_description, g.style, g.aspect_ratio, g.custom_prompt,
-        g.user_tier, {REFERENCE_URLS}, g.lane, g.turn, g.created_at
-    FROM image_generations g
-    WHERE {WAITING} AND g.lane = '{lane}' AND g.turn IS NOT NULL AND g.admitted_at IS NOT NULL
+DUE = f"""{WAITING} AND g.turn IS NOT NULL AND g.admitted_at IS NOT NULL
         AND (g.retry_at IS NULL OR g.retry_at <= now()) AND {DEADLINE} > now()
         AND NOT EXISTS (
             SELECT FROM generation_attempts a
@@ -130,16 +125,28 @@ def _due(lane: str) -> str:
         AND NOT EXISTS (
             SELECT FROM generation_attempts o
             WHERE o.record_id = g.id AND (o.outcome IS NULL OR o.outcome = 'uncertain') AND {ANSWERED} OFFSET 0)
-        AND NOT EXISTS (SELECT FROM generation_attempts k WHERE k.record_id = g.id AND {KEPT} OFFSET 0)
+        AND NOT EXISTS (SELECT FROM generation_attempts k WHERE k.record_id = g.id AND {KEPT} OFFSET 0)"""
+"""A record `g` that may be dispatched."""
+
+LIGHT = """(
+    SELECT count(*) < 4 * (SELECT count(*) FROM provider_slots) FROM image_generations
+    WHERE claim_token IS NOT NULL AND stage = 'storing' AND status = 'in_progress')"""
+"""Not too much is being stored."""
+
+
+def _due(lane: str) -> str:
+    return f"""{lane} AS (
+    SELECT g.id AS record_id, g.attempt, g.image_type, g.scene_description, g.style, g.aspect_ratio, g.custom_prompt,
+        g.user_tier, {REFERENCE_URLS}, g.lane, g.turn, g.created_at
+    FROM image_generations g
+    WHERE {DUE} AND g.lane = '{lane}'
     ORDER BY g.turn, g.created_at, g.id LIMIT (SELECT count(*) FROM free) FOR UPDATE OF g SKIP LOCKED)"""
 
 
 # One dispatcher decides at a time: the lanes' rows are its lock, and what they keep is the fairness. Each lane offers
 # as many as there are free slots; while too much is being stored nothing new is begun (D2).
 _OFFER = f"""
-WITH load AS (
-    SELECT count(*) < 4 * (SELECT count(*) FROM provider_slots) AS light FROM image_generations
-    WHERE claim_token IS NOT NULL AND stage = 'storing' AND status = 'in_progress'
+WITH load AS (SELECT {LIGHT} AS light
 ), free AS (
     SELECT slot FROM provider_slots WHERE attempt_id IS NULL AND free_at <= now() AND (SELECT light FROM load)
         AND NOT {NO_PROBE_YET}

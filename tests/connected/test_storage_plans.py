@@ -10,7 +10,18 @@ from uuid import UUID, uuid4
 import pytest
 
 from schemas.letters import LetterChoice, LetterFilters
-from storage import abandoned, admitting, deadlines, dispatching, kept, letters, queueing, replaying, takeovers
+from storage import (
+    abandoned,
+    admitting,
+    deadlines,
+    dispatching,
+    kept,
+    letters,
+    queueing,
+    replaying,
+    stalling,
+    takeovers,
+)
 from tests.connected.steps import Steps, asked, request, steps_of
 
 pytestmark = pytest.mark.connected
@@ -107,7 +118,7 @@ async def test_dispatch_and_admission_look_up_by_index_alone(database_url: str) 
 
 
 async def _looks_up_by_index(steps: Steps) -> None:
-    statements = (dispatching._OFFER, dispatching._CLAIM)
+    statements = (dispatching._OFFER, dispatching._CLAIM, stalling._UNDISPATCHED)
     admissions = (admitting._ADMIT, admitting._ADMIT_OVERDUE, admitting._STILL_WAITING)
     for statement in (*statements, *admissions):
         for node in _nodes(await _plan(steps, statement)):
