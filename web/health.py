@@ -1,12 +1,13 @@
 """Is the process alive, and can it serve: `/healthz`, `/readyz`, `/metrics`.
 
-Alive means that its loops make progress, ready that its dependencies answer. A dependency that is away never makes a
-process unhealthy: restarting it would mend nothing.
+Alive means that its loops make progress where there is work, ready that its dependencies answer. A dependency that is
+away never makes a process unhealthy, since a restart would mend nothing. Whether it is away is asked on a line of its
+own (`witness`): a process whose own lines are broken is not excused by them.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -28,31 +29,106 @@ _WORTH_A_LINE = 15.0
 """Seconds that a dependency is away before the log says so: at a start each is, and joining a group takes a while."""
 _NO_STORE = {"Cache-Control": "no-store"}
 
+Check = Callable[[], Awaitable[object]]
+"""Raises while the dependency is away."""
 
-class Pulse:
-    """One loop's sign of life: `beat()` at least every `within` seconds."""
 
-    def __init__(self, name: str, within: float, clock: Callable[[], float]) -> None:
+class Witness:
+    """What a dependency is asked on a line of its own, now and then."""
+
+    def __init__(self, check: Check, close: Callable[[], Awaitable[object]] | None, clock: Callable[[], float]) -> None:
+        self._check = check
+        self._clock = clock
+        self.close = close
+        self.away_at = -1e9
+
+    async def look(self, patience: float) -> None:
+        if await _trouble(self._check, patience) is not None:
+            self.away_at = self._clock()
+
+
+class Loop:
+    """One thing that must go on. It is judged from the last moment on in which a dependency that it needs was away."""
+
+    def __init__(self, name: str, within: float, needs: Sequence[Witness], clock: Callable[[], float]) -> None:
         self.name = name
         self.within = within
+        self.why: str | None = None
+        self._needs = needs
         self._clock = clock
-        self._last = clock()
 
-    def beat(self) -> None:
-        self._last = self._clock()
+    @property
+    def still_since(self) -> float | None:
+        """Since when it makes no progress; None while it does."""
+        raise NotImplementedError
 
     @property
     def age(self) -> float:
-        """Seconds since the last beat."""
-        return self._clock() - self._last
+        """Seconds without progress, time without a dependency not counted."""
+        since = self.still_since
+        return 0.0 if since is None else self._clock() - max([since, *(one.away_at for one in self._needs)])
 
     @property
     def stalled(self) -> bool:
         return self.age > self.within
 
 
+class Pulse(Loop):
+    """A loop's sign of life: `beat()` after each turn, at least every `within` seconds."""
+
+    def __init__(self, name: str, within: float, needs: Sequence[Witness], clock: Callable[[], float]) -> None:
+        super().__init__(name, within, needs, clock)
+        self._last = clock()
+
+    def beat(self) -> None:
+        """A turn is done. Any thread may call this."""
+        self._last = self._clock()
+        self.why = None
+
+    def missed(self, error: BaseException) -> None:
+        """A turn failed, for this reason: shown when no later one succeeds in time."""
+        self.why = _told(error)
+
+    @property
+    def still_since(self) -> float | None:
+        return self._last
+
+
+class Stall(Loop):
+    """Work that waits: `ask` says what, and why it does not go on; None while it goes on, or there is none."""
+
+    def __init__(
+        self,
+        name: str,
+        ask: Callable[[], Awaitable[str | None]],
+        within: float,
+        needs: Sequence[Witness],
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(name, within, needs, clock)
+        self._ask = ask
+        self._since: float | None = None
+
+    async def look(self, patience: float) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                self.why = await self._ask()
+        except Exception as error:
+            # not to be told is no sign of a stall: the pulses and the witnesses tell more
+            log.info("stall_not_known", loop=self.name, error=_told(error))
+            self.why = None
+        if self.why is None:
+            self._since = None
+        elif self._since is None:
+            self._since = self._clock()
+
+    @property
+    def still_since(self) -> float | None:
+        return self._since
+
+
 class _Dependency:
-    def __init__(self, name: str, check: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, name: str, check: Check) -> None:
         self.name = name
         self.up: bool | None = None
         self.since = datetime.now(UTC)
@@ -61,14 +137,7 @@ class _Dependency:
         self._told = False
 
     async def look(self, patience: float) -> None:
-        detail: str | None = None
-        try:
-            async with asyncio.timeout(patience):
-                await self._check()
-        except TimeoutError:
-            detail = f"no answer within {patience:g} s"
-        except Exception as error:
-            detail = redact(f"{type(error).__name__}: {error}".replace("\n", " "))[:_LONGEST_DETAIL]
+        detail = await _trouble(self._check, patience)
         up = detail is None
         if up is not self.up:
             self.up, self.since = up, datetime.now(UTC)
@@ -93,26 +162,66 @@ class Health:
     """A process's dependencies and loops.
 
     health = Health()
-    health.depends_on("postgres", database.ping)     # raises: not ready
-    pulse = health.watch("dispatch", within=10)      # pulse.beat() in the loop, else not alive
-    Starlette(routes=[*health.routes(), ...])        # or serve health.application() alone
+    health.depends_on("postgres", database.ping)                       # raises: not ready
+    health.witness("postgres", database.reachable)                     # raises: what needs it is not judged
+    pulse = health.watch("dispatch", within=10, needs=["postgres"])    # pulse.beat() in the loop, else not alive
+    health.stall("outbox", relay.stuck, within=60, needs=["kafka"])    # says for so long what waits: not alive
+    group.create_task(health.run(stop, every=5))                       # asks the witnesses and for stalls
+    Starlette(routes=[*health.routes(), ...])                          # or serve health.application() alone
     """
 
     def __init__(self, *, patience: float = _PATIENCE, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience = patience
         self._clock = clock
         self._dependencies: dict[str, _Dependency] = {}
-        self._pulses: dict[str, Pulse] = {}
+        self._witnesses: dict[str, Witness] = {}
+        self._loops: dict[str, Loop] = {}
         self._stopping = False
 
-    def depends_on(self, name: str, check: Callable[[], Awaitable[object]]) -> None:
+    def depends_on(self, name: str, check: Check) -> None:
         """`check` raises while the dependency is away; it is cut off after the health's patience."""
         self._dependencies[name] = _Dependency(name, check)
 
-    def watch(self, name: str, *, within: float) -> Pulse:
+    def witness(self, name: str, check: Check, *, close: Callable[[], Awaitable[object]] | None = None) -> None:
+        """How `run` asks whether a dependency is away, for loops that need it; on a line that no loop uses.
+
+        `close` is called at the end of `run`, and must not take long.
+        """
+        self._witnesses[name] = Witness(check, close, self._clock)
+
+    def watch(self, name: str, *, within: float, needs: Sequence[str] = ()) -> Pulse:
         """A loop that must beat every `within` seconds."""
-        pulse = self._pulses[name] = Pulse(name, within, self._clock)
+        pulse = Pulse(name, within, [self._witnesses[one] for one in needs], self._clock)
+        self._loops[name] = pulse
         return pulse
+
+    def stall(
+        self, name: str, ask: Callable[[], Awaitable[str | None]], *, within: float, needs: Sequence[str] = ()
+    ) -> None:
+        """Work that must not wait without progress for `within` seconds; `run` asks."""
+        self._loops[name] = Stall(name, ask, within, [self._witnesses[one] for one in needs], self._clock)
+
+    async def run(self, stop: asyncio.Event, *, every: float) -> None:
+        """Look at everything each `every` seconds, until `stop` is set."""
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            while not stop.is_set():
+                looking = asyncio.create_task(self.look(), name="health")
+                try:
+                    await asyncio.wait({looking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    looking.cancel()
+                await asyncio.wait({stopped}, timeout=every)
+        finally:
+            stopped.cancel()
+            closing = [one.close() for one in self._witnesses.values() if one.close is not None]
+            await asyncio.gather(*closing, return_exceptions=True)
+
+    async def look(self) -> None:
+        """One look: first who is away, then what stands still."""
+        away = [one.look(self._patience) for one in self._witnesses.values()]
+        await asyncio.gather(*away, *(one.look(self._patience) for one in self._dependencies.values()))
+        await asyncio.gather(*(one.look(self._patience) for one in self._loops.values() if isinstance(one, Stall)))
 
     def stopping(self) -> None:
         """From now on not ready: no new work, please."""
@@ -130,12 +239,12 @@ class Health:
         return Starlette(routes=self.routes(), exception_handlers=problems.handlers())
 
     async def healthz(self, request: Request) -> Response:
-        stalled = any(pulse.stalled for pulse in self._pulses.values())
-        loops = {
-            name: {"status": "stalled" if pulse.stalled else "running", "idle_seconds": round(pulse.age, 3)}
-            for name, pulse in self._pulses.items()
+        # one that stops is not judged: its end has a time limit
+        stalled = not self._stopping and any(loop.stalled for loop in self._loops.values())
+        content = {
+            "status": "stopping" if self._stopping else "stalled" if stalled else "alive",
+            "loops": {name: _shown(loop) for name, loop in self._loops.items()},
         }
-        content = {"status": "stalled" if stalled else "alive", "loops": loops}
         return JSONResponse(content, 503 if stalled else 200, _NO_STORE)
 
     async def readyz(self, request: Request) -> Response:
@@ -148,6 +257,31 @@ class Health:
         return JSONResponse(content, 200 if ready else 503, _NO_STORE)
 
     async def metrics(self, request: Request) -> Response:
-        for name, pulse in self._pulses.items():
-            metrics.gauge("loop_age_seconds", pulse.age, name=name)
+        for name, loop in self._loops.items():
+            metrics.gauge("loop_age_seconds", loop.age, name=name)
         return Response(metrics.of_process().render(), headers={"Content-Type": metrics.CONTENT_TYPE, **_NO_STORE})
+
+
+def _shown(loop: Loop) -> dict[str, object]:
+    shown: dict[str, object] = {
+        "status": "stalled" if loop.stalled else "running",
+        "idle_seconds": round(loop.age, 3),
+    }
+    if loop.why is not None:
+        shown["detail"] = loop.why
+    return shown
+
+
+async def _trouble(check: Check, patience: float) -> str | None:
+    try:
+        async with asyncio.timeout(patience):
+            await check()
+    except TimeoutError:
+        return f"no answer within {patience:g} s"
+    except Exception as error:
+        return _told(error)
+    return None
+
+
+def _told(error: BaseException) -> str:
+    return redact(f"{type(error).__name__}: {error}".replace("\n", " "))[:_LONGEST_DETAIL]

@@ -11,6 +11,36 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
+class HealthSettings(BaseSettings):
+    """When a process counts as alive."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SCENEWIRE_", extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    health_look: float = Field(
+        default=5.0, gt=0, description="seconds between two looks at whether dependencies answer and work goes on"
+    )
+    health_patience: float = Field(
+        default=2.0, gt=0, description="seconds that a dependency, or the question what waits, gets to be answered"
+    )
+    health_stall: float = Field(
+        default=60.0,
+        gt=0,
+        description="seconds without progress, although there is work and what it needs answers, until "
+        "`/healthz` is 503; above the sum of the two before",
+    )
+
+    @model_validator(mode="after")
+    def _seen_in_time(self) -> Self:
+        if self.health_stall <= self.health_look + self.health_patience:
+            raise ValueError(
+                "SCENEWIRE_HEALTH_STALL must be above SCENEWIRE_HEALTH_LOOK + SCENEWIRE_HEALTH_PATIENCE: a process has "
+                "to see that a dependency is away before it counts as stalled"
+            )
+        return self
+
+
 class WebSettings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="SCENEWIRE_", extra="ignore", frozen=True, env_ignore_empty=True, hide_input_in_errors=True
