@@ -14,18 +14,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExistsError, for_code
 
 from messaging.names import client_options, real_topic
 from messaging.settings import KafkaSettings
-from schemas.topics import TOPICS, Topic
+from schemas.topics import BY_NAME, TOPICS, Topic
 from telemetry.settings import load
+
+log = structlog.get_logger()
 
 _DEAD_LETTER_BYTES = 4 * 1024 * 1024
 _REQUEST_SECONDS = 15.0
 _LOOK_AGAIN_SECONDS = 0.1
+PROVIDE_SECONDS = 10.0
+"""For Kafka to answer when a running process misses a topic."""
 
 
 class KafkaAway(Exception):
@@ -63,6 +68,19 @@ async def provision(
                 return await _provision(admin, settings, topics, check=check)
         except (KafkaError, OSError, TimeoutError) as error:
             raise KafkaAway(_away(settings, error)) from error
+
+
+async def provide(settings: KafkaSettings, names: Iterable[str]) -> None:
+    """Make topics that a running process misses, as far as schemas/topics.py lists them: Kafka may have lost its data.
+
+    Raises `KafkaAway`, also when we may not make topics: then somebody else has to.
+    """
+    listed = [BY_NAME[name] for name in names if name in BY_NAME]
+    if listed:
+        patient = settings.model_copy(update={"kafka_connect_timeout": PROVIDE_SECONDS})
+        for finding in await provision(patient, topics=listed):
+            if finding.changed:
+                log.warning("topic_made", topic=finding.topic, what=finding.text)
 
 
 async def _provision(admin: Any, settings: KafkaSettings, topics: Sequence[Topic], *, check: bool) -> list[Finding]:

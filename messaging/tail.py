@@ -3,6 +3,10 @@
 Not FastStream's subscriber without a group: when a partition is added that one starts all partitions anew at the end,
 and events are lost (measured). Here the assignment is ours; a new partition is read from its first event, the others go
 on where they were. Positions are kept here too, so that a consumer that went silent can be replaced.
+
+Beside it Kafka itself is asked each `kafka_watch` seconds how the topic stands: a missing one is made, new partitions
+are taken in, a consumer that is silent although there is more is made anew (aio-libs/aiokafka#1037, #712), and a log
+that is another one than it was (Kafka lost its data, the topic was made anew) is told to whoever reads.
 """
 
 import asyncio
@@ -18,20 +22,28 @@ from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from messaging.closing import stop_client
 from messaging.deliveries import Delivery, delivery
+from messaging.lookout import Log, Lookout
 from messaging.names import client_options, real_topic
+from messaging.provision import KafkaAway, provide
 from messaging.settings import KafkaSettings
+from messaging.stillness import Standing, Stillness
+from telemetry import metrics
 
 log = structlog.get_logger()
 
 Start = Literal["end"] | datetime | Mapping[int, int]
 
 _MAX_RECORDS = 1000
-_LOOK_AGAIN_SECONDS = 0.05
 _CLOSE_SECONDS = 2.0
+_NOT_FOUND = "the topic has not been found yet"
+
+
+class OtherLog(Exception):
+    """The log is not the one that was read before: what that one held beyond our positions is gone with it."""
 
 
 class Tail:
-    """One reader. `start`, then read `batches` in one task; `positions` and `stop` may be called from others."""
+    """One reader. `start`, then read `batches` in one task; the rest may be called from others."""
 
     def __init__(self, settings: KafkaSettings, topic: str) -> None:
         self._settings = settings
@@ -42,7 +54,15 @@ class Tail:
         self._stopping = asyncio.Event()
         # a consumer that is closed while it starts goes on to open connections that nobody closes
         self._opening = asyncio.Lock()
-        self._heard_at: float | None = None
+        self._lookout = Lookout(settings)
+        self._watching: asyncio.Task[None] | None = None
+        self._stillness = Stillness()
+        self._log: bytes | None = None
+        self._batches = 0
+        self._other_log = self._silent = False
+        self._away: str | None = _NOT_FOUND
+        self._trouble: str | None = None
+        self._waiting: tuple[int, int] | None = None
 
     @property
     def positions(self) -> dict[int, int]:
@@ -50,9 +70,25 @@ class Tail:
         return dict(self._positions)
 
     @property
-    def heard_seconds_ago(self) -> float | None:
-        """Since Kafka last answered this reader; None before the start."""
-        return None if self._heard_at is None else time.monotonic() - self._heard_at
+    def log(self) -> bytes | None:
+        """The id of the log that the positions belong to; None where Kafka does not say (before 2.8)."""
+        return self._log
+
+    @property
+    def away(self) -> str | None:
+        """Why Kafka, or the topic, cannot be read now; None when they answered the last look."""
+        return self._away
+
+    @property
+    def stuck(self) -> str | None:
+        """Why this reader does not read although Kafka answers; None while it does, or nobody can."""
+        if self._away is not None:
+            return None
+        if self._trouble is not None:
+            return f"the log cannot be read: {self._trouble}"
+        if self._waiting is not None and self._waiting[1] == self._batches:
+            return f"{self._waiting[0]} events wait and none comes"
+        return None
 
     async def start(self, at: Start = "end") -> None:
         """Find where to read from: the end, the first event not before a time, or stated offsets.
@@ -63,63 +99,87 @@ class Tail:
         while not self._stopping.is_set():
             try:
                 async with self._opening:
+                    found = await self._found()
                     await self._open()
-                    self._positions = await self._resolve(at)
+                    self._positions = await self._resolve(at, found)
+                    self._log, self._other_log, self._trouble = found.id, False, None
                     self._assign()
+                    if self._watching is None:
+                        self._watching = asyncio.create_task(self._watch(), name=f"watch {self._topic}")
                     return
+            except KafkaAway as error:
+                self._away = str(error)
+                log.warning("kafka_tail_not_started", topic=self._topic, error=self._away)
+                await self._pause(min(0.5, self._settings.kafka_backoff))
             except (KafkaError, OSError, TimeoutError) as error:
-                log.warning("kafka_tail_not_started", topic=self._topic, error=type(error).__name__)
+                self._trouble = type(error).__name__
+                log.warning("kafka_tail_not_started", topic=self._topic, error=self._trouble)
                 await self._close()
-                await self._pause()
+                await self._pause(min(0.5, self._settings.kafka_backoff))
 
     async def batches(self) -> AsyncIterator[list[Delivery]]:
-        """Events as they come, until `stop`. Outages of Kafka are waited for in here."""
-        watched_at = fetched_at = time.monotonic()
+        """Events as they come, until `stop`. Outages of Kafka are waited for in here.
+
+        Raises `OtherLog` when the log is another one: `start` anew, with `{}` from its first event on.
+        """
         while not self._stopping.is_set():
+            if self._other_log:
+                await self._close()
+                raise OtherLog
+            if self._silent:
+                self._silent = False
+                await self._close()
             try:
                 if self._consumer is None:
                     async with self._opening:
                         await self._open()
                         self._assign()
-                    fetched_at = time.monotonic()
                 consumer = self._consumer
                 assert consumer is not None
-                found = await consumer.getmany(
-                    timeout_ms=round(self._settings.kafka_watch * 1000), max_records=_MAX_RECORDS
-                )
+                # of its own accord it returns in time, unless it hangs
+                async with asyncio.timeout(self._settings.kafka_watch + self._settings.kafka_stall):
+                    found = await consumer.getmany(
+                        timeout_ms=round(self._settings.kafka_watch * 1000), max_records=_MAX_RECORDS
+                    )
             except (KafkaError, OSError, TimeoutError) as error:
                 if self._stopping.is_set():
                     return
-                log.warning("kafka_tail_interrupted", topic=self._topic, error=type(error).__name__)
+                self._trouble = type(error).__name__
+                log.warning("kafka_tail_interrupted", topic=self._topic, error=self._trouble)
                 await self._close()
-                await self._pause()
+                await self._pause(min(0.5, self._settings.kafka_backoff))
                 continue
             except ConsumerStoppedError:
                 return
-            now = time.monotonic()
+            self._trouble = None
             batch = [delivery(self._settings, record) for records in found.values() for record in records]
             if batch:
                 # before the yield: whoever asks for positions while handling this batch is past it
                 for event in batch:
                     self._positions[event.partition] = event.offset + 1
-                fetched_at = self._heard_at = now
+                self._batches += 1
                 yield batch
-            if now - watched_at >= self._settings.kafka_watch:
-                watched_at = now
-                self._watch()
-            if now - fetched_at >= self._settings.kafka_stall:
-                fetched_at = now
-                if await self._silent():
-                    log.warning("kafka_tail_silent", topic=self._topic)
-                    await self._close()
 
     async def stop(self, timeout: float = _CLOSE_SECONDS) -> None:
         """End `start` and `batches` and leave within twice `timeout` seconds, with Kafka there or gone."""
         self._stopping.set()
+        if self._watching is not None:
+            self._watching.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout), self._opening:
                 pass
-        await self._close(timeout)
+        await asyncio.gather(self._close(timeout), self._lookout.close())
+
+    async def _found(self) -> Log:
+        """The topic as it is, made when it is missing."""
+        found = (await self._lookout.logs([self._topic])).get(self._topic)
+        if found is None:
+            await provide(self._settings, [self._topic])
+            found = (await self._lookout.logs([self._topic])).get(self._topic)
+        if found is None:
+            raise KafkaAway(f"there is no topic {self._real}: run `python -m messaging.provision`")
+        self._away = None
+        return found
 
     async def _open(self) -> None:
         consumer = AIOKafkaConsumer(
@@ -128,27 +188,17 @@ class Tail:
             enable_auto_commit=False,
             # what lies at our position is gone (retention, a new log): go on with the first event there is
             auto_offset_reset="earliest",
-            # new partitions are seen when metadata are
-            metadata_max_age_ms=max(100, round(self._settings.kafka_watch * 1000)),
             request_timeout_ms=round(self._settings.kafka_send_timeout * 1000),
         )
         self._consumer = consumer
         # connecting takes up to three requests: cut off in mid-connect, aiokafka leaves the socket open
         async with asyncio.timeout(4 * self._settings.kafka_send_timeout):
             await consumer.start()
-            # names the topic, so that its metadata are fetched; the real assignment follows
-            consumer.assign([TopicPartition(self._real, 0)])
-            consumer.pause(TopicPartition(self._real, 0))
-            # aiokafka tells nobody when metadata have come
-            while not consumer.partitions_for_topic(self._real):
-                if self._stopping.is_set():
-                    raise TimeoutError
-                await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
-    async def _resolve(self, at: Start) -> dict[int, int]:
+    async def _resolve(self, at: Start, found: Log) -> dict[int, int]:
         consumer = self._consumer
         assert consumer is not None
-        topic_partitions = [TopicPartition(self._real, p) for p in sorted(consumer.partitions_for_topic(self._real))]
+        topic_partitions = [TopicPartition(self._real, partition) for partition in sorted(found.leaders)]
         async with asyncio.timeout(self._settings.kafka_send_timeout):
             ends: dict[TopicPartition, int] = await consumer.end_offsets(topic_partitions)
             if at == "end":
@@ -162,46 +212,71 @@ class Tail:
             return {tp.partition: min(max(at.get(tp.partition, 0), starts[tp]), ends[tp]) for tp in topic_partitions}
 
     def _assign(self) -> None:
-        """Read every known partition from our position. Not awaiting anything, nothing is fetched in between."""
+        """Read every partition from our position. Not awaiting anything, nothing is fetched in between."""
         consumer = self._consumer
         assert consumer is not None
-        for partition in consumer.partitions_for_topic(self._real) or ():
-            self._positions.setdefault(partition, 0)
         topic_partitions = {p: TopicPartition(self._real, p) for p in self._positions}
         consumer.assign(list(topic_partitions.values()))
         for partition, tp in topic_partitions.items():
             consumer.seek(tp, self._positions[partition])
-        self._heard_at = time.monotonic()
+        self._stillness.forget()
 
-    def _watch(self) -> None:
-        consumer = self._consumer
-        if consumer is None:
+    async def _watch(self) -> None:
+        asked_at = time.monotonic()
+        while True:
+            await self._pause(self._settings.kafka_watch)
+            try:
+                await self._look()
+                if time.monotonic() - asked_at >= self._settings.kafka_stall:
+                    asked_at = time.monotonic()
+                    await self._ask_for_ends()
+            except KafkaAway as error:
+                self._away = str(error)
+                self._stillness.forget()
+            except Exception:
+                # a bug of ours must not end the watch
+                log.exception("kafka_watch_failed", topic=self._topic)
+
+    async def _look(self) -> None:
+        found = await self._found()
+        if self._other_log:
             return
-        new = (consumer.partitions_for_topic(self._real) or set()) - self._positions.keys()
-        if new:
+        if self._log is not None and found.id is not None and found.id != self._log:
+            self._replaced("it was made anew")
+        elif new := found.leaders.keys() - self._positions.keys():
             log.info("kafka_partitions_added", topic=self._topic, partitions=sorted(new))
-            self._assign()
+            self._positions.update(dict.fromkeys(new, 0))
+            # one that is being opened is given them at its end
+            if self._consumer is not None and not self._opening.locked():
+                self._assign()
 
-    async def _silent(self) -> bool:
-        """Whether Kafka holds events that this consumer should have given (aio-libs/aiokafka#1037, #712)."""
-        consumer = self._consumer
-        if consumer is None:
-            return False
-        try:
-            async with asyncio.timeout(self._settings.kafka_send_timeout):
-                ends = await consumer.end_offsets([TopicPartition(self._real, p) for p in self._positions])
-        except (KafkaError, OSError, TimeoutError):
-            # Kafka is away: the client keeps trying by itself
-            return False
-        self._heard_at = time.monotonic()
-        return any(end > self._positions[tp.partition] for tp, end in ends.items())
-
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(min(0.5, self._settings.kafka_backoff)):
-                await self._stopping.wait()
-        except TimeoutError:
+    async def _ask_for_ends(self) -> None:
+        positions = self.positions
+        ends = (await self._lookout.ends([self._topic], committed=False)).get(self._topic, {})
+        if self._other_log:
             return
+        if any(ends.get(partition, offset) < offset for partition, offset in positions.items()):
+            # where Kafka does not tell logs apart, and where one that it had confirmed has lost its end
+            self._replaced("it ends before what was read")
+            return
+        if waiting := self._stillness.waiting(Standing(positions, self._batches), ends):
+            self._waiting = (waiting, self._batches)
+            self._silent = True
+            log.warning("kafka_reader_renewed", topic=self._topic, reason="silent", events=waiting)
+            metrics.count("readers_renewed", reason="silent")
+            self._stillness.forget()
+        elif all(ends.get(partition, 0) <= offset for partition, offset in positions.items()):
+            self._waiting = None
+
+    def _replaced(self, how: str) -> None:
+        self._other_log = True
+        log.warning("kafka_reader_renewed", topic=self._topic, reason="other_log", how=how)
+        metrics.count("readers_renewed", reason="other_log")
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _close(self, timeout: float = _CLOSE_SECONDS) -> None:
         consumer, self._consumer = self._consumer, None

@@ -27,7 +27,7 @@ CounterName = Literal[
     "http_requests", "accepted", "accept_refused", "outbox_sent", "outbox_send_failures", "events", "dispatched",
     "attempts", "completed", "failed", "retries", "deferrals", "breaker_opened", "takeovers", "uncertain", "fenced",
     "poison", "storing_repeats", "picture_bytes", "status_events", "frames", "snapshots", "sockets_closed", "sweeps",
-    "thumbnails", "webhooks", "late_answers",
+    "thumbnails", "webhooks", "late_answers", "readers_renewed",
 ]  # fmt: skip
 GaugeName = Literal[
     "outbox_rows", "outbox_oldest_seconds", "relay_active", "slots", "waiting", "oldest_waiting_seconds", "running",
@@ -90,6 +90,11 @@ COUNTERS: Final[tuple[Metric, ...]] = (
         "late_answers",
         "ids that only webhooks named: confirmed, refuted, failed; pictures of ended records: kept, addresses",
         ("outcome",),
+    ),
+    Metric(
+        "readers_renewed",
+        "readers of Kafka made anew: silent, left_out of their group, other_log (Kafka lost its data)",
+        ("reason",),
     ),
 )
 GAUGES: Final[tuple[Metric, ...]] = (
