@@ -34,14 +34,15 @@ from storage.reading import Reader
 from telemetry import metrics
 from web.application import application
 from web.auth import Verifier
-from web.health import Health, Pulse
+from web.health import Health
 
 log = structlog.get_logger()
 
 TITLE = "Scenewire: statuses and pictures"
-_BEAT_EVERY = 1.0
-_STALLED_AFTER = 10.0
-_HEARD_SLACK = 1.0
+_MEASURE_EVERY = 1.0
+_AFTER_A_BUG = 1.0
+_LEAVING_SECONDS, _ALL_LEFT_SECONDS = 0.75, 2.5
+"""For Kafka's clients to be left at a stop, twice at most, and for everything; what takes longer is cut off."""
 
 
 class Notifier:
@@ -92,12 +93,18 @@ def build(
         hub=hub, snapshots=snapshots, verifier=verifier, stalls=stalls, settings=settings, clock=clock
     )
     tail = Tail(settings, topics.STATUS)
-    # a quiet log is asked every `kafka_stall` seconds whether it is really quiet
-    events = StatusEvents(tail, hub, cursors, heard_within=1.5 * settings.kafka_stall + _HEARD_SLACK)
-    health = Health()
+
+    async def catch_up() -> None:
+        polls.renew()
+        await connections.renew()
+
+    events = StatusEvents(tail, hub, cursors, catch_up=catch_up)
+    health = Health(patience=settings.health_patience)
     health.depends_on("postgres", database.ping)
     health.depends_on("kafka", events.healthy)
     health.depends_on("pictures", media.readable)
+    health.stall("status events", events.stuck, within=settings.health_stall)
+    sockets = health.watch("sockets", within=settings.health_stall)
     statuses = Statuses(
         reader=reader,
         outlook=outlook,
@@ -124,24 +131,25 @@ def build(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await database.open()
+        following = asyncio.create_task(_follow(events), name="status events")
         tasks = [
-            asyncio.create_task(_follow(events), name="status events"),
-            asyncio.create_task(stalls.run(), name="stalls"),
-            asyncio.create_task(
-                _beat(connections, health.watch("sockets", within=_STALLED_AFTER)), name="signs of life"
-            ),
+            asyncio.create_task(stalls.run(sockets.beat), name="stalls"),
+            asyncio.create_task(_measure(connections), name="measure"),
+            asyncio.create_task(health.run(asyncio.Event(), every=settings.health_look), name="health"),
         ]
         try:
             yield
         finally:
             health.stopping()
-            await tail.stop()
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # side by side and under one limit: each may take its whole time, with Kafka and Postgres gone
+            closing = (tail.stop(_LEAVING_SECONDS), outlook.close(), database.close())
+            leaving = [asyncio.ensure_future(one) for one in closing]
+            await asyncio.wait([*leaving, *tasks], timeout=_ALL_LEFT_SECONDS)
+            following.cancel()
+            await asyncio.wait({following}, timeout=_LEAVING_SECONDS)
             thumbnails.close()
-            await outlook.close()
-            await database.close()
 
     http = application(
         TITLE,
@@ -165,11 +173,10 @@ async def _follow(events: StatusEvents) -> None:
         except Exception:
             # a bug of ours must not leave every socket silent
             log.exception("status_events_interrupted")
-            await asyncio.sleep(_BEAT_EVERY)
+            await asyncio.sleep(_AFTER_A_BUG)
 
 
-async def _beat(connections: Connections, pulse: Pulse) -> None:
+async def _measure(connections: Connections) -> None:
     while True:
-        pulse.beat()
         metrics.gauge("subscriptions", connections.subscriptions)
-        await asyncio.sleep(_BEAT_EVERY)
+        await asyncio.sleep(_MEASURE_EVERY)

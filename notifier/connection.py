@@ -112,11 +112,10 @@ class Connection:
         """Close a line that was opened only to say why it will not serve."""
         self._close(code, reason)
 
-    def send_away(self, within: float) -> None:
-        """The process stops: say so, with a time to come back that differs from client to client."""
+    def send_away(self, code: CloseCode, reason: str, within: float) -> None:
+        """Say why, with a time to come back that differs from client to client."""
         wait = round(random.uniform(0.1, max(0.2, within)) * 1000)
-        bye = frame_of(Bye(code=CloseCode.RESTARTING, retry_after_ms=wait))
-        self._close(CloseCode.RESTARTING, "restarting", last=bye)
+        self._close(code, reason, last=frame_of(Bye(code=code, retry_after_ms=wait)))
 
     def end(self) -> None:
         """The line is gone; called once, whoever ended it."""

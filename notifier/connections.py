@@ -5,14 +5,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from uuid import UUID
 
+import structlog
+
 from notifier.connection import Connection
 from notifier.hub import Hub
 from notifier.outlet import Line, Outlet, Stalls
 from notifier.settings import PushSettings
 from notifier.snapshots import Snapshots
+from schemas.frames import CloseCode
 from telemetry import metrics
 from web.auth import Caller, Verifier
 
+log = structlog.get_logger()
+
+_RESTARTING = "restarting"
 _APART = 0.001
 _SHORTEST_PAUSE = 0.01
 
@@ -54,7 +60,7 @@ class Connections:
         self._open.add(connection)
         metrics.gauge("sockets", len(self._open))
         if self._draining:
-            connection.send_away(self._settings.drain_window)
+            connection.send_away(CloseCode.RESTARTING, _RESTARTING, self._settings.drain_window)
         return connection, outlet
 
     def closed(self, connection: Connection) -> None:
@@ -78,13 +84,22 @@ class Connections:
         return sum(connection.subscriptions for connection in self._open)
 
     async def drain(self) -> None:
-        """Send everybody away: a few quickly, thousands over half of the drain window."""
+        """The process stops: send everybody away, and whoever comes from now on."""
         self._draining = True
+        await self._send_away(CloseCode.RESTARTING, _RESTARTING)
+
+    async def renew(self) -> None:
+        """Events may have been lost: send everybody away, to come back for a snapshot."""
+        log.warning("sockets_renewed", sockets=len(self._open))
+        await self._send_away(CloseCode.COME_BACK_LATER, "events may be missing: come back for a snapshot")
+
+    async def _send_away(self, code: CloseCode, reason: str) -> None:
+        """A few quickly, thousands over half of the drain window."""
         waiting = list(self._open)
         pause = min(_APART, self._settings.drain_window / 2 / max(1, len(waiting)))
         owed = 0.0
         for connection in waiting:
-            connection.send_away(self._settings.drain_window)
+            connection.send_away(code, reason, self._settings.drain_window)
             owed += pause
             if owed >= _SHORTEST_PAUSE:
                 await asyncio.sleep(owed)

@@ -1,12 +1,16 @@
-"""Status events in: read once, published once. An event that cannot be read stops nothing."""
+"""Status events in: read once, published once. An event that cannot be read stops nothing.
+
+A log that is another one than it was (Kafka lost its data) took with it what had not been read. Postgres still has it,
+so whoever watches is brought up to date from there.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from messaging.deliveries import Delivery
-from messaging.tail import Tail
+from messaging.tail import OtherLog, Start, Tail
 from notifier.cursors import Cursors
 from notifier.events import Unreadable, read
 from notifier.hub import Hub
@@ -19,26 +23,46 @@ _YIELD_EVERY = 200
 
 
 class StatusEvents:
-    """The log of status events, followed from its end on. Kafka may be away at any time; the sockets stay."""
+    """The log of status events, followed from its end on. Kafka may be away at any time; the sockets stay.
 
-    def __init__(self, tail: Tail, hub: Hub, cursors: Cursors, *, heard_within: float) -> None:
+    `catch_up` is called when events may have been lost with their log: it lets all who watch read anew.
+    """
+
+    def __init__(self, tail: Tail, hub: Hub, cursors: Cursors, *, catch_up: Callable[[], Awaitable[object]]) -> None:
         self._tail = tail
         self._hub = hub
         self._cursors = cursors
-        self._heard_within = heard_within
+        self._catch_up = catch_up
+        self._at: Start = "end"
+        self._catching_up: set[asyncio.Future[object]] = set()
         self.started = asyncio.Event()
 
-    async def follow(self, pulse: Callable[[], object] = lambda: None) -> None:
-        """Until cancelled."""
-        await self._tail.start("end")
-        self._hub.start_at(self._tail.positions)
-        self.started.set()
-        async for batch in self._tail.batches():
-            for number, delivery in enumerate(batch):
-                self.on_status(delivery)
-                if number % _YIELD_EVERY == _YIELD_EVERY - 1:
-                    await asyncio.sleep(0)
-            pulse()
+    async def follow(self) -> None:
+        """Until the tail is stopped, or cancelled."""
+        while True:
+            await self._tail.start(self._at)
+            self._cursors.log = self._tail.log or b""
+            self._hub.begin(self._tail.positions)
+            if self._at != "end":
+                # from here on nothing is missed; what happened before is in Postgres
+                task = asyncio.ensure_future(self._catch_up())
+                self._catching_up.add(task)
+                task.add_done_callback(self._caught_up)
+            self.started.set()
+            try:
+                async for batch in self._tail.batches():
+                    for number, delivery in enumerate(batch):
+                        self.on_status(delivery)
+                        if number % _YIELD_EVERY == _YIELD_EVERY - 1:
+                            await asyncio.sleep(0)
+                return
+            except OtherLog:
+                # of the new log everything: its first events may be younger than what was read from the old one
+                self._at = {}
+            except Exception:
+                # what of the batch was published is not known: the next try brings all up to date as well
+                self._at = self._tail.positions
+                raise
 
     def on_status(self, delivery: Delivery) -> None:
         """One event to the hub."""
@@ -54,9 +78,16 @@ class StatusEvents:
         self._hub.publish(event, delivery.partition, after)
 
     async def healthy(self) -> None:
-        """Raises while Kafka does not answer, or before its log was found."""
-        heard = self._tail.heard_seconds_ago
-        if not self.started.is_set() or heard is None:
-            raise ConnectionError("the log of status events has not been found yet")
-        if heard > self._heard_within:
-            raise ConnectionError(f"Kafka has not answered for {heard:.0f} s")
+        """Raises while Kafka does not answer, before its log was found, or when it does not give what it holds."""
+        trouble = self._tail.away or self._tail.stuck
+        if trouble is not None or not self.started.is_set():
+            raise ConnectionError(trouble or "the log of status events has not been found yet")
+
+    async def stuck(self) -> str | None:
+        """That events wait in the log and none comes, although Kafka answers."""
+        return self._tail.stuck
+
+    def _caught_up(self, task: "asyncio.Future[object]") -> None:
+        self._catching_up.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("catching_up_failed", exc_info=task.exception())

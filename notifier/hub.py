@@ -53,11 +53,11 @@ class Hub:
         """Partition -> offset of the next event that has not been published here."""
         return self._positions
 
-    def start_at(self, positions: Mapping[int, int]) -> None:
-        """Events from these offsets on will be published."""
-        for partition, offset in positions.items():
-            if partition not in self._positions:
-                self._positions[partition] = self._complete_from[partition] = offset
+    def begin(self, positions: Mapping[int, int]) -> None:
+        """Events from these offsets on will be published. Offsets that were known are forgotten: they may be of another
+        log."""
+        self._positions, self._complete_from = dict(positions), dict(positions)
+        self._last.clear()
 
     def join(self, key: Key, listener: Listener) -> None:
         scope = self._scopes.get(key)

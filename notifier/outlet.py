@@ -145,11 +145,12 @@ class Stalls:
     def resumed(self, outlet: Outlet) -> None:
         outlet.resumed_at = self._clock()
 
-    async def run(self) -> None:
-        """Look every eighth of the timeout, until cancelled."""
+    async def run(self, beat: Callable[[], object] = lambda: None) -> None:
+        """Look every eighth of the timeout, until cancelled; `beat` after each look."""
         while True:
             await asyncio.sleep(self._timeout / 8)
             self.look()
+            beat()
 
     def look(self) -> None:
         """Let go of outlets that drained; end those that made no progress, or far too little."""

@@ -57,6 +57,7 @@ class Hold:
         self._until = self._loop.time() + seconds
         self._woken = asyncio.Event()
         self._over = False
+        self.renewed = False
 
     def offer(self, event: Event) -> None:
         if self._wanted(event):
@@ -64,6 +65,11 @@ class Hold:
 
     def ended(self, key: Key) -> None:
         pass
+
+    def renew(self) -> None:
+        """Events may have been lost: read again."""
+        self.renewed = True
+        self._woken.set()
 
     def release(self) -> None:
         """Answer now, with what there is."""
@@ -112,6 +118,11 @@ class Polls:
             self._hub.leave(key, hold)
             self._held.discard(hold)
             metrics.gauge("long_polls", len(self._held))
+
+    def renew(self) -> None:
+        """Events may have been lost: each poll reads again, and is answered if there is news."""
+        for hold in self._held:
+            hold.renew()
 
     def drain(self) -> None:
         """The process stops: answer all, and hold none any more."""

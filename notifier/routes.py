@@ -104,7 +104,8 @@ class Statuses:
         wait = wait_of(request)
         if wait is not None and positions is not None:
             async with self._polls.hold(request, key, self._limited(wait, caller), _any) as hold:
-                while not self._hub.newer(key, positions):
+                # positions of a log that was lost say nothing about the one that took its place
+                while not hold.renewed and not self._hub.newer(key, positions):
                     if not await hold.change():
                         break
         snapshot = await self._snapshots.take(key)

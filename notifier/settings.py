@@ -7,7 +7,7 @@ from media.settings import MediaSettings
 from messaging.settings import KafkaSettings
 from storage.settings import DatabaseSettings
 from telemetry.settings import TelemetrySettings
-from web.settings import WebSettings
+from web.settings import HealthSettings, WebSettings
 
 
 class PushSettings(BaseSettings):
@@ -45,7 +45,7 @@ class PushSettings(BaseSettings):
     drain_window: float = Field(
         default=2.0, ge=0, description="seconds within which clients are told to come back after a restart, spread out"
     )
-    stop_timeout: float = Field(default=5.0, gt=0, description="seconds the notifier may take to stop")
+    stop_timeout: float = Field(default=8.0, gt=0, description="seconds the notifier may take to stop")
     studio_chapter_id: str | None = Field(default=None, description="the chapter that the studio page opens with")
     studio_token: SecretStr | None = Field(
         default=None,
@@ -53,7 +53,9 @@ class PushSettings(BaseSettings):
     )
 
 
-class Settings(PushSettings, DatabaseSettings, KafkaSettings, MediaSettings, WebSettings, TelemetrySettings):
+class Settings(
+    PushSettings, DatabaseSettings, KafkaSettings, MediaSettings, WebSettings, HealthSettings, TelemetrySettings
+):
     """All that the notifier reads from its environment."""
 
     model_config = SettingsConfigDict(

@@ -50,9 +50,9 @@ class Client:
     async def send(self, **frame: Any) -> None:
         await self.socket.send(json.dumps(frame))
 
-    async def next(self, *kinds: str) -> dict[str, Any]:
+    async def next(self, *kinds: str, within: float = PATIENCE) -> dict[str, Any]:
         """The next frame; of these kinds, when any are named (others are passed over)."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(within):
             while True:
                 frame: dict[str, Any] = json.loads(await self.socket.recv())
                 if not kinds or frame["type"] in kinds:
@@ -72,10 +72,10 @@ class Client:
         await self.send(type="subscribe", **{"id": "s", **scope})
         return await self.next("snapshot")
 
-    async def closed(self) -> tuple[int, list[dict[str, Any]]]:
+    async def closed(self, within: float = PATIENCE) -> tuple[int, list[dict[str, Any]]]:
         """The close code, and the frames before it."""
         frames: list[dict[str, Any]] = []
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(within):
             try:
                 while True:
                     frames.append(json.loads(await self.socket.recv()))

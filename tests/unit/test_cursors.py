@@ -39,5 +39,16 @@ def test_secrets_rotate() -> None:
     assert Cursors([OLD]).read(Cursors([NEW, OLD]).write({0: 17})) is None
 
 
+def test_a_cursor_of_another_log_is_none() -> None:
+    cursors = Cursors([NEW])
+    before = cursors.write({0: 17})
+    cursors.log = bytes(range(16))
+    assert cursors.read(before) is None
+    known = cursors.write({0: 17})
+    assert cursors.read(known) == {0: 17}
+    cursors.log = bytes(range(1, 17))
+    assert cursors.read(known) is None
+
+
 def test_a_cursor_of_a_hundred_partitions_stays_below_a_kilobyte() -> None:
     assert len(Cursors([NEW]).write(dict.fromkeys(range(100), 10**9))) <= 1024

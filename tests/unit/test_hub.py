@@ -147,7 +147,7 @@ def test_newer_is_known_from_the_start_position_on() -> None:
     hub = Hub()
     key = chapter_key(USER, CHAPTER)
     assert hub.newer(key, {0: 10})
-    hub.start_at({0: 10, 1: 20})
+    hub.begin({0: 10, 1: 20})
     assert not hub.newer(key, {0: 10})
     assert not hub.newer(key, {0: 10, 1: 20})
     # before this memory, of another log, of no partition we know, of none at all
