@@ -42,9 +42,18 @@ def main() -> int:
             consumer = build(settings)
         except ValueError as error:
             raise serving.StartFailed(str(error)) from None
+        stopped = asyncio.Event()
+
+        async def work() -> None:
+            try:
+                await consumer.run(stop)
+            finally:
+                stopped.set()
+
         async with asyncio.TaskGroup() as group:
-            group.create_task(serving.serve(consumer.health.application(), bound, stop))
-            group.create_task(consumer.run(stop))
+            # to the end of the drain, which may take minutes: whoever looks sees that it stops, and with what in hand
+            group.create_task(serving.serve(consumer.health.application(), bound, stopped))
+            group.create_task(work())
 
     return serving.run(work_and_serve, stop_within=settings.drain + settings.consumer_stop_within)
 

@@ -5,7 +5,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import httpx
 import structlog
@@ -18,6 +18,7 @@ from consumer.drafts import Drafts
 from consumer.generation import Generation, boot_clock
 from consumer.handlers import Handlers
 from consumer.lines import Lines
+from consumer.liveness import Undispatched
 from consumer.models import Catalogue
 from consumer.modelslab import ModelsLab
 from consumer.patience import rest
@@ -27,22 +28,23 @@ from consumer.storing import Storing
 from consumer.sweep import Sweep
 from consumer.worker import Worker
 from media.store import Media, MediaUnavailable
+from messaging.lookout import Lookout
 from messaging.subscribe import Subscriptions
 from schemas import topics
 from schemas.words import Lane
 from storage import measuring
-from storage.database import Database, Unavailable
+from storage.database import Database, Unavailable, reachable
 from storage.dispatching import Dispatcher
 from storage.measuring import Measures
 from storage.workers import provide_slots
 from telemetry import metrics
-from web.health import Health
+from web.health import Health, Pulse
 
 log = structlog.get_logger(__name__)
 
 GROUP = "scene-images"
-_LOOP_PATIENCE = 30.0
-"""Seconds without a turn of dispatch or sweep after which the process no longer counts as alive."""
+_LAST_SECONDS = 1.0
+"""For what was cancelled at a stop to end."""
 
 
 class Consumer:
@@ -59,7 +61,10 @@ class Consumer:
     ) -> None:
         self._settings = settings
         self._stop = asyncio.Event()
-        self.health = Health()
+        self.health = Health(patience=settings.health_patience)
+        self._lookout = Lookout(settings)
+        self.health.witness("postgres", lambda: reachable(settings))
+        self.health.witness("kafka", self._kafka_answers, close=self._lookout.close)
         catalogue = Catalogue.load(settings.models_file)
         self._database = Database(settings, application="scenewire-consumer")
         self._media = Media(settings)
@@ -92,13 +97,16 @@ class Consumer:
             life=settings.worker_life,
             held=lambda: list(self._generation.held.values()),
             on_fenced=lambda: self._dispatch.drop_all(),
+            on_said=self._pulse("worker").beat,
         )
+        dispatching, sweeping = self._pulse("dispatch"), self._pulse("sweep")
         self._dispatch = Dispatch(
             database=self._database,
             dispatcher=dispatcher,
             worker_id=lambda: self._worker.id,
             period=settings.sweep,
-            beat=self.health.watch("dispatch", within=_LOOP_PATIENCE).beat,
+            beat=dispatching.beat,
+            missed=dispatching.missed,
         )
         settlement = Settlement(
             settings, database=self._database, drafts=drafts, breaker=breaker, slot_freed=self._dispatch.wake
@@ -121,7 +129,8 @@ class Consumer:
             dispatch=self._dispatch,
             settlement=settlement,
             breaker=breaker,
-            beat=self.health.watch("sweep", within=_LOOP_PATIENCE).beat,
+            beat=sweeping.beat,
+            missed=sweeping.missed,
         )
         handlers = Handlers(
             database=self._database,
@@ -135,19 +144,30 @@ class Consumer:
             self.subscriptions.add(topics.requested(lane), handlers.on_requested(lane))
         for tier in topics.RETRY_TIERS:
             self.subscriptions.add(topics.retry(tier), handlers.on_retry)
+        within = settings.health_stall
+        self.health.stall("events", self.subscriptions.stuck, within=within, needs=["postgres", "kafka"])
+        self.health.stall("records", Undispatched(self._database).stuck, within=within, needs=["postgres"])
         self.health.depends_on("postgres", self._database.ping)
-        self.health.depends_on("kafka", self._kafka_is_there)
+        self.health.depends_on("kafka", self._kafka_is_read)
         self.health.depends_on("media", self._media.writable)
+
+    def _pulse(self, name: str) -> Pulse:
+        return self.health.watch(name, within=self._settings.health_stall, needs=["postgres"])
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set; Postgres or Kafka being away only pauses it. Raises what it cannot work with."""
         await self._worker.start()
         working = asyncio.create_task(self._work(), name="work")
         stopped = asyncio.create_task(stop.wait(), name="stop")
+        looking = asyncio.create_task(self.health.run(self._stop, every=self._settings.health_look), name="health")
         # a process that has ceased to work must not look as if it did: it ends, and is started again
         await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
         stopped.cancel()
         await self._drain(working)
+        await asyncio.wait({looking}, timeout=_LAST_SECONDS)
+        looking.cancel()
+        if working.done() and not working.cancelled():
+            working.result()
 
     async def _work(self) -> None:
         await self._worker.registered()
@@ -164,20 +184,18 @@ class Consumer:
         until = time.monotonic() + self._settings.drain
         self.health.stopping()
         self._stop.set()
-        await self.subscriptions.stop(2.0)
-        # taking ends before what was taken is handed back
-        await asyncio.wait({working}, timeout=2.0)
+        found = self._dispatch.phases()
+        # side by side: each may take its whole time, with Kafka and Postgres gone. Taking ends before what was taken is
+        # handed back.
+        await asyncio.gather(self.subscriptions.stop(1.0), asyncio.wait({working}, timeout=2.0))
         working.cancel()
         unanswered = await self._dispatch.drain(max(0.0, until - time.monotonic()))
-        if unanswered:
-            log.warning("stopped_with_open_submits", uncertain=unanswered)
-        await self._worker.stop(3.0)
-        for closing in (self._provider.close(), self._pictures.aclose(), self._database.close()):
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(2.0):
-                    await closing
-        with contextlib.suppress(asyncio.CancelledError):
-            await working
+        (log.warning if unanswered else log.info)("drained", uncertain=unanswered, at_the_signal=found)
+        await asyncio.gather(
+            self._worker.stop(3.0),
+            *(_closed(one) for one in (self._provider.close(), self._pictures.aclose(), self._database.close())),
+        )
+        await asyncio.wait({working}, timeout=_LAST_SECONDS)
 
     async def _make_slots(self) -> None:
         while not self._stop.is_set():
@@ -187,10 +205,16 @@ class Consumer:
             except Unavailable:
                 await asyncio.sleep(self._settings.sweep)
 
-    async def _kafka_is_there(self) -> None:
+    async def _kafka_answers(self) -> None:
+        await self._lookout.logs(())
+
+    async def _kafka_is_read(self) -> None:
+        await self._kafka_answers()
         for one in await self.subscriptions.progress():
             if not one.connected:
                 raise ConnectionError(f"{one.topic} is not subscribed yet")
+            if one.stuck is not None:
+                raise ConnectionError(f"{one.topic}: {one.stuck}")
 
     async def _tidy(self) -> None:
         while not self._stop.is_set():
@@ -216,6 +240,12 @@ class Consumer:
             except Exception:
                 log.exception("measuring_failed")
             await rest(self._stop, self._settings.measure)
+
+
+async def _closed(closing: Awaitable[object]) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2.0):
+            await closing
 
 
 def _show(line: Measures) -> None:

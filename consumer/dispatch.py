@@ -36,12 +36,13 @@ class Dispatch:
         worker_id: Callable[[], UUID],
         period: float,
         beat: Callable[[], None] = lambda: None,
+        missed: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._dispatcher = dispatcher
         self._worker_id = worker_id
         self._period = period
-        self._beat = beat
+        self._beat, self._missed = beat, missed
         self._generation: Generation | None = None
         self._settlement: Settlement | None = None
         self._wanted = asyncio.Event()
@@ -74,15 +75,17 @@ class Dispatch:
     async def run(self, stop: asyncio.Event) -> None:
         """Dispatch until `stop` is set; Postgres being away only pauses it."""
         while not stop.is_set():
-            self._beat()
             self._wanted.clear()
             claims = 0
             try:
                 async with self._claiming:
                     claims = self._take(await self._dispatcher.claim(self._worker_id(), limit=_CLAIM_LIMIT))
+                self._beat()
             except Unavailable as error:
+                self._missed(error)
                 log.warning("dispatch_waits_for_postgres", error=str(error))
-            except Exception:
+            except Exception as error:
+                self._missed(error)
                 log.exception("dispatch_failed")
             if claims < _CLAIM_LIMIT:
                 await self._wait(stop)

@@ -10,7 +10,7 @@ from media.settings import MediaSettings
 from messaging.settings import KafkaSettings
 from storage.settings import DatabaseSettings
 from telemetry.settings import TelemetrySettings
-from web.settings import WebSettings, origin_of
+from web.settings import HealthSettings, WebSettings, origin_of
 
 _RATIOS: tuple[tuple[str, str, float, str], ...] = (
     ("worker_life", "worker_beat", 2.0, "one late sign of life must not cost a worker its claims"),
@@ -29,7 +29,7 @@ _SAVINGS: tuple[tuple[str, str, str], ...] = (
 """This one should not be below that one, or else."""
 
 
-class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettings, TelemetrySettings):
+class ConsumerSettings(DatabaseSettings, KafkaSettings, MediaSettings, WebSettings, HealthSettings, TelemetrySettings):
     modelslab_api_key: SecretStr = Field(
         validation_alias=AliasChoices("MODELSLAB_API_KEY", "modelslab_api_key"),
         description="the provider account's key",

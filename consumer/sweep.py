@@ -42,6 +42,7 @@ class Sweep:
         settlement: Settlement,
         breaker: Breaker,
         beat: Callable[[], None] = lambda: None,
+        missed: Callable[[BaseException], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -49,22 +50,24 @@ class Sweep:
         self._dispatch = dispatch
         self._settlement = settlement
         self._breaker = breaker
-        self._beat = beat
+        self._beat, self._missed = beat, missed
         self._kept_house_at: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until `stop` is set; Postgres being away only pauses it."""
         while not stop.is_set():
-            self._beat()
             pause = self._settings.sweep
             try:
                 await self.once()
+                self._beat()
                 pause = min(pause, await self._until_somebody_is_silent())
                 metrics.count("sweeps", outcome="done")
             except Unavailable as error:
+                self._missed(error)
                 metrics.count("sweeps", outcome="unavailable")
                 log.warning("sweep_waits_for_postgres", error=str(error))
-            except Exception:
+            except Exception as error:
+                self._missed(error)
                 metrics.count("sweeps", outcome="failed")
                 log.exception("sweep_failed")
             await rest(stop, pause)

@@ -27,6 +27,7 @@ _BACKOFF_SECONDS = 0.2
 
 class Worker:
     """One row in `workers`. `on_fenced` is called in the main loop: drop every task, a new id is already there.
+    `on_said` is called in the worker's own thread after each sign of life.
 
     `beat` and `life` in seconds. `held` lists the ids that this process has learned and not yet written down: they are
     written first when Postgres is back, before this worker says that it lives.
@@ -41,6 +42,7 @@ class Worker:
         life: float,
         held: Callable[[], list[Answer]],
         on_fenced: Callable[[], None],
+        on_said: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings.model_copy(update={"database_pool_size": 2})
         self._name = name
@@ -48,6 +50,7 @@ class Worker:
         self._life = life
         self._held = held
         self._on_fenced = on_fenced
+        self._on_said = on_said
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event | None = None
         self._loops: tuple[asyncio.AbstractEventLoop, asyncio.AbstractEventLoop] | None = None
@@ -104,6 +107,7 @@ class Worker:
                 pause = self._beat
                 try:
                     await self._say(database)
+                    self._on_said()
                 except Unavailable:
                     self._connected_at = None
                     pause = _BACKOFF_SECONDS

@@ -22,7 +22,7 @@ from producer.relay_settings import RelaySettings
 from producer.settings import ProducerSettings
 from storage.settings import DatabaseSettings
 from telemetry.settings import TelemetrySettings
-from web.settings import WebSettings
+from web.settings import HealthSettings, WebSettings
 
 PROCESSES: dict[str, type[BaseSettings]] = {
     "producer": ProducerSettings,
@@ -45,6 +45,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseSettings]], ...] = (
         "tokens with.",
         WebSettings,
     ),
+    ("Health", "", HealthSettings),
     ("Logs", "", TelemetrySettings),
     ("Producer", "", ProducerSettings),
     ("Relay", "", RelaySettings),

@@ -3,6 +3,8 @@
 A row is deleted after Kafka confirmed it, so an event can be sent twice and is never lost. Within a key the order of
 the rows holds, except across a takeover, where the last batch may come again: receivers go by `sequence`.
 A row that Kafka can never take (too large, a topic nobody lists) goes to `dead_letters`: it must not hold up the rest.
+
+It is healthy as a standby and with Kafka or Postgres away; not when the lowest row stays the same although both answer.
 """
 
 import asyncio
@@ -14,12 +16,13 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from messaging.provision import KafkaAway, provision
+from messaging.lookout import Lookout
+from messaging.provision import PROVIDE_SECONDS, KafkaAway, provide
 from messaging.sender import MissingTopic, Outgoing, Refused, Sender, SendFailed
 from producer.relay_settings import RelaySettings
 from schemas import topics
 from schemas.events import CONTENT_TYPE
-from storage.database import Unavailable
+from storage.database import Unavailable, reachable
 from storage.outbox import OutboxReader, OutboxRow
 from telemetry import logs, metrics, traces
 from telemetry.settings import load
@@ -34,8 +37,6 @@ _FIRST_BACKOFF_SECONDS = 0.1
 _NOT_ASKED = "not asked yet"
 _COUNT_SECONDS = 5.0
 """Between two counts of a backlog."""
-_CREATE_SECONDS = 10.0
-"""For Kafka to answer when a topic is to be made."""
 
 
 class Away(Exception):
@@ -62,11 +63,23 @@ class Relay:
         self._stop = asyncio.Event()
         self._trouble = {"postgres": _NOT_ASKED}
         self._counted_at = 0.0
+        self._lowest: int | None = None
+        self._lowest_since = 0.0
 
     async def check(self, dependency: str) -> None:
         """Raise `Away` while `dependency` ("postgres" or "kafka") keeps the relay from its work."""
         if dependency in self._trouble:
             raise Away(self._trouble[dependency])
+
+    async def stuck(self) -> str | None:
+        """That the lowest row stays where it is, and why, as far as is known; None while rows go, or none is there."""
+        since = time.monotonic() - self._lowest_since
+        # a row that was only just read is no sign of anything
+        if self._lowest is None or since < self._settings.relay_poll + self._settings.kafka_send_timeout:
+            return None
+        return f"the lowest row of the outbox has not gone for {since:.0f} s" + "".join(
+            f"; {dependency}: {trouble}" for dependency, trouble in self._trouble.items()
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Stand by, take over, relay; after a failure from the beginning, with a new producer and a new connection."""
@@ -112,22 +125,32 @@ class Relay:
             if active:
                 metrics.gauge("relay_active", 1)
                 self._trouble.setdefault("kafka", _NOT_ASKED)
+                self._look_at(await self._outbox.lowest(1))
                 # a relay that cannot reach Kafka gives the lock back: another may
                 await self._sender.start()
-                self._trouble.pop("kafka", None)
-                log.info("relay_active")
                 return
+            # whoever holds the lock answers for the outbox
+            self._lowest = None
             await self._pause(self._settings.relay_poll)
 
     async def _step(self) -> None:
         self._beat()
         rows = await self._outbox.lowest(self._settings.relay_batch)
-        metrics.gauge("outbox_oldest_seconds", rows[0].age if rows else 0.0)
+        self._look_at(rows)
         await self._count(rows)
         if rows:
             await self._send(rows)
-        elif not self._stop.is_set():
+        # only now: one that connects and cannot send is not well
+        if self._trouble.pop("kafka", None) is not None:
+            log.info("relay_active")
+        if not rows and not self._stop.is_set():
             await self._outbox.wait(self._settings.relay_poll)
+
+    def _look_at(self, rows: Sequence[OutboxRow]) -> None:
+        metrics.gauge("outbox_oldest_seconds", rows[0].age if rows else 0.0)
+        lowest = rows[0].id if rows else None
+        if lowest != self._lowest:
+            self._lowest, self._lowest_since = lowest, time.monotonic()
 
     async def _send(self, rows: Sequence[OutboxRow]) -> None:
         started = time.monotonic()
@@ -191,24 +214,36 @@ def _outgoing(row: OutboxRow) -> Outgoing:
     return Outgoing(row.topic, row.key, row.body, {"content-type": CONTENT_TYPE, **row.headers})
 
 
-def build(settings: RelaySettings, *, create_topic: CreateTopic | None = None) -> tuple[Relay, Health]:
+def build(
+    settings: RelaySettings, *, create_topic: CreateTopic | None = None, sender: Sender | None = None
+) -> tuple[Relay, Health]:
     """The relay and the health it reports to; nothing is connected yet."""
-    patient = settings.model_copy(update={"kafka_connect_timeout": _CREATE_SECONDS})
 
     async def provided(topic: topics.Topic) -> None:
-        await provision(patient, topics=[topic])
+        await provide(settings, [topic.name])
 
-    health = Health()
+    lookout = Lookout(settings)
+
+    async def takes_events() -> None:
+        # a partition without leader, or with too few replicas in sync, takes nothing: no fault of the relay
+        for name, found in (await lookout.logs(topics.BY_NAME)).items():
+            if not found.whole:
+                raise KafkaAway(f"{name} is not whole")
+
+    health = Health(patience=settings.health_patience)
+    health.witness("postgres", lambda: reachable(settings))
+    health.witness("kafka", takes_events, close=lookout.close)
     # the longest that a single wait of the loop may take, and as much again
-    longest = 2 * (settings.kafka_send_timeout + settings.database_timeout + _CREATE_SECONDS)
-    pulse = health.watch("relay", within=longest)
+    longest = 2 * (settings.kafka_send_timeout + settings.database_timeout + PROVIDE_SECONDS)
+    pulse = health.watch("relay", within=max(longest, settings.health_stall), needs=["postgres", "kafka"])
     relay = Relay(
         settings,
         outbox=OutboxReader(settings),
-        sender=Sender(settings),
+        sender=sender or Sender(settings),
         create_topic=create_topic or provided,
         beat=pulse.beat,
     )
+    health.stall("outbox", relay.stuck, within=settings.health_stall, needs=["postgres", "kafka"])
     health.depends_on("postgres", lambda: relay.check("postgres"))
     health.depends_on("kafka", lambda: relay.check("kafka"))
     return relay, health
@@ -242,6 +277,7 @@ def main() -> int:
         async with asyncio.TaskGroup() as group:
             group.create_task(serving.serve(health.application(), bound, stop))
             group.create_task(relay_until(stop, relay, grace=settings.relay_grace))
+            group.create_task(health.run(stop, every=settings.health_look))
 
     return serving.run(relay_and_serve, stop_within=settings.relay_stop_within)
 

@@ -5,9 +5,10 @@ from pydantic import Field
 from messaging.settings import KafkaSettings
 from storage.settings import DatabaseSettings
 from telemetry.settings import TelemetrySettings
+from web.settings import HealthSettings
 
 
-class RelaySettings(DatabaseSettings, KafkaSettings, TelemetrySettings):
+class RelaySettings(DatabaseSettings, KafkaSettings, HealthSettings, TelemetrySettings):
     relay_batch: int = Field(default=500, ge=1, le=5_000, description="most events the relay sends in one step")
     relay_poll: float = Field(
         default=1.0,
