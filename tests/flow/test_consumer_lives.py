@@ -12,7 +12,7 @@ import pytest
 
 from schemas import topics
 from schemas.words import Lane
-from tests.flow.living import PERIODS, READERS, STALL, alive_for, asked, down, hangs, ready, stalled
+from tests.flow.living import PERIODS, READERS, STALL, alive_for, asked, down, hangs, ready, stalled, until
 from tests.flow.wire import Wire, wire_to
 from tests.flow.working import Line, Running, line_of, settings_of
 
@@ -54,8 +54,22 @@ async def test_a_consumer_whose_handler_does_not_return(line: Line) -> None:
 
 async def test_a_consumer_whose_reader_is_silent_however_often_it_is_made_anew(line: Line) -> None:
     running = await _working(line)
-    for one in running.consumer.subscriptions._subscriptions:
-        one._subscriber.get_msg = hangs  # type: ignore[method-assign]
+    subscriptions = running.consumer.subscriptions._subscriptions
+    asked_for = 0
+
+    async def hang(_: object) -> Any:
+        nonlocal asked_for
+        asked_for += 1
+        await hangs()
+
+    for one in subscriptions:
+        one._subscriber.get_msg = hang  # type: ignore[method-assign]
+
+    async def all_hang() -> bool:
+        return asked_for >= len(subscriptions)
+
+    # a poll that was under way may still bring something
+    await until(all_hang)
     await line.ask()
     assert "events wait and none comes" in await stalled(running.consumer.health, "events")
 
