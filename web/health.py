@@ -17,114 +17,18 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from telemetry import metrics
-from telemetry.redaction import redact
 from web import problems
+from web.loops import Check, Loop, Pulse, Question, Stall, Witness, trouble
+
+__all__ = ["Health", "Pulse"]
 
 log = structlog.get_logger()
 
 _PATIENCE = 2.0
 """Seconds a dependency gets to answer."""
-_LONGEST_DETAIL = 200
 _WORTH_A_LINE = 15.0
 """Seconds that a dependency is away before the log says so: at a start each is, and joining a group takes a while."""
 _NO_STORE = {"Cache-Control": "no-store"}
-
-Check = Callable[[], Awaitable[object]]
-"""Raises while the dependency is away."""
-
-
-class Witness:
-    """What a dependency is asked on a line of its own, now and then."""
-
-    def __init__(self, check: Check, close: Callable[[], Awaitable[object]] | None, clock: Callable[[], float]) -> None:
-        self._check = check
-        self._clock = clock
-        self.close = close
-        self.away_at = -1e9
-
-    async def look(self, patience: float) -> None:
-        if await _trouble(self._check, patience) is not None:
-            self.away_at = self._clock()
-
-
-class Loop:
-    """One thing that must go on. It is judged from the last moment on in which a dependency that it needs was away."""
-
-    def __init__(self, name: str, within: float, needs: Sequence[Witness], clock: Callable[[], float]) -> None:
-        self.name = name
-        self.within = within
-        self.why: str | None = None
-        self._needs = needs
-        self._clock = clock
-
-    @property
-    def still_since(self) -> float | None:
-        """Since when it makes no progress; None while it does."""
-        raise NotImplementedError
-
-    @property
-    def age(self) -> float:
-        """Seconds without progress, time without a dependency not counted."""
-        since = self.still_since
-        return 0.0 if since is None else self._clock() - max([since, *(one.away_at for one in self._needs)])
-
-    @property
-    def stalled(self) -> bool:
-        return self.age > self.within
-
-
-class Pulse(Loop):
-    """A loop's sign of life: `beat()` after each turn, at least every `within` seconds."""
-
-    def __init__(self, name: str, within: float, needs: Sequence[Witness], clock: Callable[[], float]) -> None:
-        super().__init__(name, within, needs, clock)
-        self._last = clock()
-
-    def beat(self) -> None:
-        """A turn is done. Any thread may call this."""
-        self._last = self._clock()
-        self.why = None
-
-    def missed(self, error: BaseException) -> None:
-        """A turn failed, for this reason: shown when no later one succeeds in time."""
-        self.why = _told(error)
-
-    @property
-    def still_since(self) -> float | None:
-        return self._last
-
-
-class Stall(Loop):
-    """Work that waits: `ask` says what, and why it does not go on; None while it goes on, or there is none."""
-
-    def __init__(
-        self,
-        name: str,
-        ask: Callable[[], Awaitable[str | None]],
-        within: float,
-        needs: Sequence[Witness],
-        clock: Callable[[], float],
-    ) -> None:
-        super().__init__(name, within, needs, clock)
-        self._ask = ask
-        self._since: float | None = None
-
-    async def look(self, patience: float) -> None:
-        try:
-            async with asyncio.timeout(patience):
-                self.why = await self._ask()
-        except Exception as error:
-            # not to be told is no sign of a stall: the pulses and the witnesses tell more
-            log.info("stall_not_known", loop=self.name, error=_told(error))
-            self.why = None
-        if self.why is None:
-            self._since = None
-        elif self._since is None:
-            self._since = self._clock()
-
-    @property
-    def still_since(self) -> float | None:
-        return self._since
 
 
 class _Dependency:
@@ -133,11 +37,11 @@ class _Dependency:
         self.up: bool | None = None
         self.since = datetime.now(UTC)
         self.detail: str | None = None
-        self._check = check
+        self._question = Question(check)
         self._told = False
 
     async def look(self, patience: float) -> None:
-        detail = await _trouble(self._check, patience)
+        detail = await trouble(self._question, patience)
         up = detail is None
         if up is not self.up:
             self.up, self.since = up, datetime.now(UTC)
@@ -270,18 +174,3 @@ def _shown(loop: Loop) -> dict[str, object]:
     if loop.why is not None:
         shown["detail"] = loop.why
     return shown
-
-
-async def _trouble(check: Check, patience: float) -> str | None:
-    try:
-        async with asyncio.timeout(patience):
-            await check()
-    except TimeoutError:
-        return f"no answer within {patience:g} s"
-    except Exception as error:
-        return _told(error)
-    return None
-
-
-def _told(error: BaseException) -> str:
-    return redact(f"{type(error).__name__}: {error}".replace("\n", " "))[:_LONGEST_DETAIL]

@@ -9,7 +9,7 @@ import httpx
 
 from web.health import Health
 
-STALL = 2.5
+STALL = 3.0
 PERIODS: dict[str, Any] = {"health_look": 0.2, "health_patience": 1.0, "health_stall": STALL}
 # ended by a reader that is made anew, unless a test keeps that from helping
 READERS: dict[str, Any] = {"kafka_stall": 0.4, "kafka_watch": 0.2, "kafka_session": 6.0, "kafka_send_timeout": 4.0}

@@ -135,6 +135,33 @@ async def test_a_question_that_is_not_answered_is_no_stall() -> None:
     assert (await _asked(health))[0] == 200
 
 
+async def test_one_that_does_not_even_end_when_it_is_cut_off_holds_up_nobody() -> None:
+    let_go = asyncio.Event()
+    asked = 0
+
+    async def stubborn() -> None:
+        nonlocal asked
+        asked += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            # as a statement whose cancellation waits for Postgres
+            await let_go.wait()
+
+    health = Health(patience=0.05)
+    health.witness("postgres", stubborn)
+    health.depends_on("postgres", stubborn)
+    async with asyncio.timeout(5):
+        for _ in range(3):
+            await health.look()
+        status, body = await _asked(health, "/readyz")
+    assert status == 503
+    assert body["dependencies"]["postgres"]["detail"] == "no answer within 0.05 s"
+    # one question at a time
+    assert asked == 2
+    let_go.set()
+
+
 async def test_one_that_stops_is_not_judged() -> None:
     health, clock, _ = _made()
     health.watch("dispatch", within=WITHIN)
