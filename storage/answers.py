@@ -69,6 +69,8 @@ WITH said AS (
         progress = CASE WHEN a.generated THEN 85 ELSE greatest(g.progress, 15) END,
         version = g.version + 1, updated_at = now()
     FROM a WHERE g.id = a.record_id AND a.ours AND g.claim_token = a.said_token AND g.status = 'in_progress'
+        -- the claim outlives an attempt that was handed over to the next model: of that one nothing more counts
+        AND (a.outcome IS NULL OR a.outcome = 'uncertain')
     RETURNING g.*
 ), told AS ({tell_status("consumer", "told_rows")}), {WOKEN}
 SELECT g.claim_token, {TROUBLED} AS troubled, {READ_WOKEN} FROM told_rows g

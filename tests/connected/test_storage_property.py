@@ -188,7 +188,10 @@ def machine_of(url: str) -> type[RuleBasedStateMachine]:
                 following = self.do(
                     settling.next_model(self.database, claim, BUSY, replace(NEXT, webhook_token=uuid4().hex))
                 )
-                self.tasks += [following] if following is not None else []
+                if following is not None:
+                    # the task that was answered so goes on with the other attempt
+                    self.asked.remove(claimed)
+                    self.tasks = [*(one for one in self.tasks if one is not claimed), following]
                 held = following is not None
             elif verdict == "back":
                 held = self.do(settling.back_to_retry(self.database, claim, BUSY))

@@ -101,6 +101,17 @@ async def test_the_next_model_has_the_same_claim_and_slot(steps: Steps) -> None:
     assert await steps.mark(following) is Mark.SENT
 
 
+async def test_of_an_attempt_that_was_handed_over_nothing_more_counts(steps: Steps) -> None:
+    claimed = await steps.sent()
+    following = await settling.next_model(steps.database, claim_of(claimed), MODEL_GONE, NEXT)
+    assert following is not None
+    assert not await steps.generated(claimed)
+    row = await steps.record(claimed.record_id)
+    assert (row.stage, row.attempt, row.provider_request_id) == ("submitting", 2, None)
+    await steps.check()
+    assert await steps.mark(following) is Mark.SENT
+
+
 async def test_after_a_retry_the_chain_is_gone_through_again(steps: Steps) -> None:
     claimed = await steps.sent()
     following = await settling.next_model(steps.database, claim_of(claimed), MODEL_GONE, NEXT)
