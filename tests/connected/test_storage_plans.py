@@ -236,3 +236,24 @@ async def _rows_read(steps: Steps, *tables: str) -> int:
         list(tables or ("image_generations", "generation_attempts")),
     )
     return int(row.rows)
+
+
+async def test_a_replay_reads_what_it_replays_even_planned_while_there_was_next_to_nothing(database_url: str) -> None:
+    """A process plans its statements once, perhaps in its first minute."""
+    async with steps_of(database_url, **_PATIENT) as steps:
+        choice = LetterChoice(error_class=["auth"])
+
+        async def once() -> int:
+            await replaying.plan(steps.database, LetterChoice(record_id=uuid4()))
+            await letters.listed(steps.database, LetterFilters(replayed=False), limit=20)
+            ids = await replaying.candidates(steps.database, choice, limit=20)
+            return len((await replaying.replay(steps.database, ids or [1], deadline=60)).done)
+
+        assert await once() == 0
+        await steps.sql(_RECORDS)
+        await steps.sql(_LETTERS)
+        await steps.sql("UPDATE image_generations SET status = 'failed' WHERE status = 'completed'")
+        before = await _rows_read(steps, "dead_letters", "image_generations")
+        assert await once() == 20
+        # the letters of the class, but no other, and of the records those that are replayed
+        assert await _rows_read(steps, "dead_letters", "image_generations") - before < 3_000
