@@ -39,8 +39,8 @@ Exit codes:
   3    done, but some of the letters could not be replayed and were skipped
   130  interrupted; what was replayed or deleted until then stays so
 
-Settings from the environment: SCENEWIRE_DATABASE_URL, and SCENEWIRE_DEADLINE for
-how long a replayed request may take (docs/configuration.md).
+Settings from the environment: SCENEWIRE_DATABASE_URL, and SCENEWIRE_DEADLINE
+for how long a replayed request may take (docs/configuration.md).
 """
 
 

@@ -210,26 +210,14 @@ async def test_a_replay_keeps_its_pace_and_can_be_stopped_and_gone_on_with(steps
     assert len(await steps.sql("SELECT id FROM outbox")) == 300
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
+async def test_wrong_arguments_are_one_line_and_exit_code_2(terminal: Terminal) -> None:
+    for arguments, says in (
         (("list", "--since", "yesterday"), "argument --since: must be a time such as"),
-        (("list", "--class", "auth,nope"), "argument --class: must be 'invalid', 'auth'"),
-        (("list", "--user", "7"), "argument --user: must be a UUID"),
-        (("list", "--code", "a,,b"), "argument --code: must be printable ASCII"),
         (("list", "--cursor", "x"), "--cursor is not of this list"),
-        (("replay",), "name ids or a filter, or say --all"),
-        (("replay", "7", "--class", "auth"), "name ids or filters, not both"),
-        (("replay", "7", "--limit", "3"), "--limit goes with filters"),
-        (("replay", "--all", "--rate", "nan"), "argument --rate: must be a number from 0.01 to 1000"),
-        (("show", "0"), "must be a letter's number"),
-        ((), "list|show|replay|purge"),
-    ],
-)
-async def test_wrong_arguments_are_named(database_url: str, arguments: tuple[str, ...], says: str) -> None:
-    wrong = await Terminal(database_url).run(*arguments)
-    assert (wrong.code, wrong.out) == (2, "")
-    assert says in wrong.err
+    ):
+        wrong = await terminal.run(*arguments)
+        assert (wrong.code, wrong.out) == (2, "")
+        assert says in wrong.err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

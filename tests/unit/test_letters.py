@@ -9,9 +9,20 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from consumer import letter_pages as pages
+from consumer.deadletters_arguments import asked
 from consumer.letter_pages import plain, table
 from schemas.errors import DEAD_CLASSES
-from schemas.letters import DeadClass, LetterFilters, LetterGroup, PurgeRequest, Refusal, ReplayRequest, age, moment
+from schemas.letters import (
+    DeadClass,
+    LetterChoice,
+    LetterFilters,
+    LetterGroup,
+    PurgeRequest,
+    Refusal,
+    ReplayRequest,
+    age,
+    moment,
+)
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -117,3 +128,68 @@ def test_groups_of_the_longest_codes_fit_eighty_columns() -> None:
         *("123,456", "unexpected", "reference_unreacha…", "seedream-4.5"),
         *("01-31", "12:00", "01-31", "12:00"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("list --since yesterday", "argument --since: must be a time such as"),
+        ("list --class auth,nope", "argument --class: must be 'invalid', 'auth'"),
+        ("list --user 7", "argument --user: must be a UUID"),
+        ("list --code a,,b", "argument --code: must be printable ASCII"),
+        ("list --limit 0", "argument --limit: must be a whole number from 1"),
+        ("replay", "name ids or a filter, or say --all"),
+        ("replay 7 --class auth", "name ids or filters, not both"),
+        ("replay 7 --limit 3", "--limit goes with filters"),
+        ("replay --all --rate nan", "argument --rate: must be a number from 0.01 to 1000"),
+        ("replay --all --replayed", "unrecognized arguments: --replayed"),
+        ("purge --older-than 3y", "argument --older-than: must be an age"),
+        ("show 0", "must be a letter's number"),
+        ("show 9223372036854775808", "must be a letter's number"),
+        ("", "list|show|replay|purge"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        asked(arguments.split())
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_command_line_says_what_is_asked_for() -> None:
+    given = asked(
+        [
+            "replay",
+            "--class",
+            "auth,quota",
+            "--class",
+            "poison",
+            "--since",
+            "2h",
+            "--rate",
+            "5",
+            "--limit",
+            "7",
+            "--yes",
+        ]
+    )
+    assert given.choice == LetterChoice(error_class=["auth", "quota", "poison"], since=timedelta(hours=2))
+    assert (given.ids, given.rate, given.limit, given.yes, given.dry_run) == (None, 5.0, 7, True, False)
+    given = asked(["purge", "7", "5", "7", "--all", "--dry-run"])
+    assert (given.ids, given.everything, given.older_than, given.dry_run) == ([5, 7], True, None, True)
+    assert asked(["list"]).filters == LetterFilters()
+    assert asked(["list", "--not-replayed"]).filters.replayed is False
+
+
+@pytest.mark.parametrize("command", [[], ["list"], ["show"], ["replay"], ["purge"]])
+def test_help_is_complete_and_fits_eighty_columns(
+    command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        asked([*command, "--help"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert all(len(line) <= 80 for line in said.splitlines())
+    assert all(word in said for word in ("Exit codes:", "SCENEWIRE_DATABASE_URL", "docs/configuration.md"))
+    assert all(f"  {code} " in said for code in (0, 1, 2, 3, 130))
