@@ -214,8 +214,9 @@ class Line:
         """The record once it has ended, which must be so."""
 
         async def terminal() -> Row[Any] | None:
-            row = await self.steps.record(record_id)
-            return row if row.status in ("completed", "failed", "cancelled") else None
+            # another service's request is no record before its event was read
+            rows = await self.steps.sql("SELECT * FROM image_generations WHERE id = $1", record_id)
+            return rows[0] if rows and rows[0].status in ("completed", "failed", "cancelled") else None
 
         row: Row[Any] = await self.until(terminal, within)
         assert row.status == status, (row.error_class, row.error_code)
