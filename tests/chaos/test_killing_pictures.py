@@ -62,4 +62,5 @@ async def _keep(street: Street, name: str, deaths: list[int | None]) -> None:
     while True:
         if await street.do(server.wait_stopped, 0.5):
             deaths.append(server.exit_code)
-            await street.start(name)
+            # not until it is ready: it may take the picture over, and die of it, before
+            await street.do(server.launch)
