@@ -129,8 +129,9 @@ class Relay:
                 # a relay that cannot reach Kafka gives the lock back: another may
                 await self._sender.start()
                 return
-            # whoever holds the lock answers for the outbox
+            # whoever holds the lock answers for the outbox, and for Kafka
             self._lowest = None
+            self._trouble.pop("kafka", None)
             await self._pause(self._settings.relay_poll)
 
     async def _step(self) -> None:
@@ -238,7 +239,7 @@ def build(
     pulse = health.watch("relay", within=max(longest, settings.health_stall), needs=["postgres", "kafka"])
     relay = Relay(
         settings,
-        outbox=OutboxReader(settings),
+        outbox=OutboxReader(settings, silence=longest),
         sender=sender or Sender(settings),
         create_topic=create_topic or provided,
         beat=pulse.beat,

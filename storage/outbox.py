@@ -44,6 +44,8 @@ _BURY = """
 """
 # a relay whose machine vanished must not keep the lock for the two hours TCP would
 _SESSION = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
+# nor may one whose machine stands still: its kernel answers for it. Postgres 13 has no such setting
+_MOST_SILENCE = "SELECT set_config(name, $1, false) FROM pg_settings WHERE name = 'idle_session_timeout'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,18 @@ class OutboxRow:
 
 
 class OutboxReader:
-    """The dedicated connection. Every method raises `Unavailable` when it is lost or slow; then `close` and `open`."""
+    """The dedicated connection. Every method raises `Unavailable` when it is lost or slow; then `close` and `open`.
 
-    def __init__(self, settings: DatabaseSettings, *, application: str = "scenewire-relay") -> None:
+    Whoever is silent for `silence` seconds loses it, and the lock with it: longer than a working relay ever is.
+    """
+
+    def __init__(
+        self, settings: DatabaseSettings, *, silence: float = 60.0, application: str = "scenewire-relay"
+    ) -> None:
         # libpq's form, whatever driver the URL names
         self._url = make_url(settings.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
         self._timeout = settings.database_timeout
+        self._silence = silence
         self._application = application
         self._connection: Any = None
         self._news = asyncio.Event()
@@ -85,6 +93,7 @@ class OutboxReader:
                 )
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise Unavailable(f"Postgres: {type(error).__name__}") from error
+        await self._ask("execute", _MOST_SILENCE, str(round(self._silence * 1000)))
         self._connection.add_termination_listener(lambda _: self._news.set())
 
     async def acquire(self) -> bool:

@@ -244,8 +244,6 @@ class Street:
             port=port,
             environment=self._plain(environment),
             arguments=arguments,
-            # a relay that stands by asks nothing of Kafka, and may remember an outage
-            ready_path="/healthz" if module == "producer.relay" else "/readyz",
         )
 
     def _plain(self, environment: Mapping[str, str]) -> dict[str, str]:

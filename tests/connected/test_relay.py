@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from local import ports
 from local.kafka import Kafka
 from local.postgres import Postgres
 from messaging.provision import provision
@@ -18,9 +19,11 @@ from producer.relay_settings import RelaySettings
 from schemas import topics
 from schemas.errors import ErrorClass
 from storage import deadletters
-from storage.database import Database
+from storage.database import Database, Unavailable
 from storage.deadletters import DeadEvent
 from storage.originals import Original
+from storage.outbox import OutboxReader
+from storage.settings import DatabaseSettings
 from telemetry import metrics
 
 pytestmark = pytest.mark.connected
@@ -231,6 +234,64 @@ async def test_a_relay_whose_connection_was_ended_comes_back(settings: RelaySett
         await writer.write(10)
         await writer.empty()
     assert {number for _, number, _ in await on_record(settings)} == set(range(20))
+
+
+async def test_a_standby_remembers_no_outage_that_is_anothers_business(database_url: str) -> None:
+    (nobody,) = ports.free(1)
+    settings = RelaySettings(
+        database_url=database_url,
+        kafka_servers=f"127.0.0.1:{nobody}",
+        kafka_send_timeout=0.4,
+        relay_poll=0.05,
+        relay_backoff=0.05,
+    )
+    other = OutboxReader(settings)
+    await other.open()
+    try:
+        async with relaying(settings) as relay, asyncio.timeout(20):
+            await _until(lambda: relay.check("kafka"), fails=True)
+            await _holds(other)
+            await _until(lambda: relay.check("kafka"), fails=False)
+            await relay.check("postgres")
+    finally:
+        await other.close()
+
+
+async def _holds(outbox: OutboxReader) -> None:
+    """Until it has the lock."""
+    while True:
+        if await outbox.acquire():
+            return
+        await asyncio.sleep(0.01)
+
+
+async def _until(check: Callable[[], Awaitable[None]], *, fails: bool) -> None:
+    while True:
+        try:
+            await check()
+            failed = False
+        except Away:
+            failed = True
+        if failed is fails:
+            return
+        await asyncio.sleep(0.01)
+
+
+async def test_one_that_stands_still_loses_the_lock(database_url: str) -> None:
+    settings = DatabaseSettings(database_url=database_url)
+    frozen, other = OutboxReader(settings, silence=0.3), OutboxReader(settings)
+    try:
+        await frozen.open()
+        assert await frozen.acquire()
+        await other.open()
+        # its kernel goes on answering for it, so that no keepalive ends it
+        async with asyncio.timeout(10):
+            await _holds(other)
+        with pytest.raises(Unavailable):
+            await frozen.lowest(1)
+    finally:
+        await frozen.close()
+        await other.close()
 
 
 async def test_a_missing_topic_is_made(settings: RelaySettings, writer: Writer) -> None:
