@@ -15,7 +15,11 @@ from tests.chaos.street import Street
 pytestmark = [pytest.mark.chaos, pytest.mark.connected]
 
 
-@pytest.mark.parametrize("gone", [("kafka",), ("postgres",), ("kafka", "postgres")], ids="+".join)
+@pytest.mark.parametrize(
+    "gone",
+    [("kafka",), ("postgres",), pytest.param(("kafka", "postgres"), marks=pytest.mark.lengthy)],
+    ids="+".join,
+)
 async def test_gone_for_a_minute(street: Street, database: Database, gone: tuple[str, ...]) -> None:
     await street.script(*MIXED)
     async with person(street) as one, person(street, "premium") as other:

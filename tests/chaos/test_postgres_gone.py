@@ -37,7 +37,7 @@ async def _mend(postgres: Postgres) -> None:
     await asyncio.to_thread(postgres.start)
 
 
-@pytest.mark.parametrize("fate", ["killed", "stopped"])
+@pytest.mark.parametrize("fate", ["killed", pytest.param("stopped", marks=pytest.mark.lengthy)])
 async def test_what_was_learned_meanwhile_is_written_first_and_nothing_is_sent_again(
     private_postgres: Postgres, kafka_servers: str, namespace: str, tmp_path: Path, fate: Fate
 ) -> None:
@@ -78,7 +78,7 @@ async def test_what_was_learned_meanwhile_is_written_first_and_nothing_is_sent_a
             assert (await asked(running.consumer.health, "/healthz")).status_code == 200
 
 
-@pytest.mark.parametrize("fate", ["killed", "stopped"])
+@pytest.mark.parametrize("fate", ["killed", pytest.param("stopped", marks=pytest.mark.lengthy)])
 async def test_every_route_answers_come_again_and_then_as_before(
     private_postgres: Postgres, kafka_servers: str, namespace: str, tmp_path: Path, fate: Fate
 ) -> None:

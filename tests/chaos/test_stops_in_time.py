@@ -214,10 +214,10 @@ class Hands:
 @pytest.mark.parametrize(
     ("kafka", "postgres"),
     [
-        ("stopped", "up"),
-        ("killed", "up"),
-        ("up", "stopped"),
-        ("up", "killed"),
+        pytest.param("stopped", "up", marks=pytest.mark.lengthy),
+        pytest.param("killed", "up", marks=pytest.mark.lengthy),
+        pytest.param("up", "stopped", marks=pytest.mark.lengthy),
+        pytest.param("up", "killed", marks=pytest.mark.lengthy),
         ("stopped", "stopped"),
         ("killed", "killed"),
     ],
