@@ -95,6 +95,8 @@ async def test_back_from_an_outage_it_first_writes_down_the_ids_it_holds(steps: 
     held = [Answer(claimed.claim_token, claimed.attempt_id, "job-1", "https://provider.test/1")]
     async with wire_to(database_url) as wire, working(wire.url, held=lambda: held) as worker:
         await steps.sql("UPDATE generation_attempts SET provider_request_id = NULL")
+        # from here on it has a line to lose: a cut that it never notices is no outage
+        await _until(lambda: worker.may_judge)
         await wire.cut()
         await _until(lambda: not worker.may_judge)
         await wire.mend()
