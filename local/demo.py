@@ -29,7 +29,7 @@ from schemas.words import Status, Style
 
 _READY_FILE = CHECKOUT / ".local" / "ready.json"
 _SUBSCRIBE_TIMEOUT = 6.0  # seconds
-_COMPUTED_WHEN_READ = {"queue_position", "eta_seconds"}
+_COMPUTED_WHEN_READ = {"queue_position", "eta_seconds", "cost_usd"}
 
 
 class Unusable(Exception):
