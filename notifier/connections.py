@@ -90,6 +90,8 @@ class Connections:
 
     async def renew(self) -> None:
         """Events may have been lost: send everybody away, to come back for a snapshot."""
+        if not self._open:
+            return
         log.warning("sockets_renewed", sockets=len(self._open))
         await self._send_away(CloseCode.COME_BACK_LATER, "events may be missing: come back for a snapshot")
 

@@ -43,11 +43,11 @@ class StatusEvents:
             await self._tail.start(self._at)
             self._cursors.log = self._tail.log or b""
             self._hub.begin(self._tail.positions)
-            if self._at != "end":
-                # from here on nothing is missed; what happened before is in Postgres
-                task = asyncio.ensure_future(self._catch_up())
-                self._catching_up.add(task)
-                task.add_done_callback(self._caught_up)
+            # from here on nothing is missed; what was before is in Postgres. At the first start too: who came while
+            # Kafka was away has seen a snapshot, and nothing since
+            task = asyncio.ensure_future(self._catch_up())
+            self._catching_up.add(task)
+            task.add_done_callback(self._caught_up)
             self.started.set()
             try:
                 async for batch in self._tail.batches():

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from uuid import uuid4
 
@@ -88,10 +89,11 @@ async def test_sigterm_says_bye_and_ends_in_time(
                 assert line, "the process ended before it listened"
         url, token = f"127.0.0.1:{port}", token_for(user)
         offered = ["scenewire.v1+json", subprotocol_of(token)]
-        async with (
-            httpx.AsyncClient(base_url=f"http://{url}", timeout=3 * PATIENCE) as http,
-            connect(f"ws://{url}/ws", subprotocols=offered) as socket,  # type: ignore[arg-type]
-        ):
+        async with httpx.AsyncClient(base_url=f"http://{url}", timeout=3 * PATIENCE) as http, AsyncExitStack() as stack:
+            # who comes before it has found the log is sent for a snapshot once it has
+            while (await http.get("/readyz")).status_code != 200:
+                pass
+            socket = await stack.enter_async_context(connect(f"ws://{url}/ws", subprotocols=offered))  # type: ignore[arg-type]
             client = Client(socket)
             await client.next("welcome")
             await client.watch(chapter_id=chapter)
