@@ -218,7 +218,7 @@ class Hands:
         pytest.param("killed", "up", marks=pytest.mark.lengthy),
         pytest.param("up", "stopped", marks=pytest.mark.lengthy),
         pytest.param("up", "killed", marks=pytest.mark.lengthy),
-        ("stopped", "stopped"),
+        pytest.param("stopped", "stopped", marks=pytest.mark.lengthy),
         ("killed", "killed"),
     ],
 )
