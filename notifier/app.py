@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 
+import httpx
 import structlog
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -71,18 +72,23 @@ class Notifier:
 
 
 def build(
-    settings: Settings, *, clock: Callable[[], float] = time.time, can_open: Collection[str] | None = None
+    settings: Settings,
+    *,
+    clock: Callable[[], float] = time.time,
+    can_open: Collection[str] | None = None,
+    jwks: httpx.AsyncBaseTransport | None = None,
 ) -> Notifier:
     """The ASGI application; serve it with `ws=notifier.protocol.PushProtocol`.
 
     Its lifespan follows the log of status events and closes what it opened. Kafka and Postgres may be away meanwhile.
     `clock` tells the time (seconds since 1970) that tokens are judged by; `can_open` (extensions) are the pictures that
-    can be made smaller, by default those that Pillow has a decoder for.
+    can be made smaller, by default those that Pillow has a decoder for; `jwks` takes the place of the network for the
+    published keys.
     """
     database = Database(settings, application="scenewire-notifier")
     media = Media(settings)
     reader = Reader(database)
-    verifier = Verifier(settings, clock=clock)
+    verifier = Verifier(settings, clock=clock, jwks=jwks)
     cursors = Cursors(settings.signing_secrets)
     hub = Hub()
     outlook = Outlook(partial(queueing.queue, database, depth=settings.queue_depth))
@@ -103,6 +109,7 @@ def build(
     health.depends_on("postgres", database.ping)
     health.depends_on("kafka", events.healthy)
     health.depends_on("pictures", media.readable)
+    verifier.report(health)
     health.stall("status events", events.stuck, within=settings.health_stall)
     sockets = health.watch("sockets", within=settings.health_stall)
     statuses = Statuses(
@@ -135,6 +142,7 @@ def build(
         tasks = [
             asyncio.create_task(stalls.run(sockets.beat), name="stalls"),
             asyncio.create_task(_measure(connections), name="measure"),
+            asyncio.create_task(verifier.run(), name="jwks"),
             asyncio.create_task(health.run(asyncio.Event(), every=settings.health_look), name="health"),
         ]
         try:

@@ -5,8 +5,9 @@ Knows neither ASGI nor uvicorn: text comes in by `receive`, frames go out by the
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 from pydantic import ValidationError
@@ -34,12 +35,13 @@ from schemas.frames import (
 )
 from storage.database import Unavailable
 from telemetry import metrics
-from web.auth import LEEWAY, Caller, Unauthorized, Verifier
+from web.auth import LEEWAY, Caller, KeysAway, KeyUnknown, Unauthorized, Verifier
 
 log = structlog.get_logger()
 
 _CURSOR_EVERY = 1.0
 _COME_BACK_MS = (500, 3000)
+_POSTPONED = 32
 
 
 class Connection:
@@ -69,6 +71,8 @@ class Connection:
         self._allowance = Allowance(settings.socket_message_rate, settings.socket_message_burst, self._loop.time)
         self._deadline: asyncio.TimerHandle | None = None
         self._next_ping: asyncio.TimerHandle | None = None
+        # what comes while a token's key is looked for, in the order it came
+        self._postponed: list[str] | None = None
         self.caller: Caller | None = None
 
     def start(self, token: str | None) -> None:
@@ -87,6 +91,14 @@ class Connection:
             return
         if not self._allowance.spend():
             self._close(CloseCode.TOO_MANY, "too many messages")
+        else:
+            self._take(text)
+
+    def _take(self, text: str) -> None:
+        if self._postponed is not None:
+            self._postponed.append(text)
+            if len(self._postponed) > _POSTPONED:
+                self._close(CloseCode.TOO_MANY, "too many messages before an answer to auth")
             return
         try:
             frame = CLIENT_FRAME.validate_json(text)
@@ -152,9 +164,34 @@ class Connection:
     def _authorise(self, token: str) -> None:
         try:
             caller = self._verifier.verify(token)
-        except Unauthorized as refusal:
-            self._close(CloseCode.UNAUTHORIZED, refusal.code)
+        except KeyUnknown:
+            self._postponed = []
+            self._start(self._authorise_later(token))
+        except (Unauthorized, KeysAway) as refusal:
+            self._turn_away(refusal)
+        else:
+            self._accept(caller)
+
+    async def _authorise_later(self, token: str) -> None:
+        """The token's key may have been published since the keys were read."""
+        try:
+            caller = await self._verifier.verified(token)
+        except (Unauthorized, KeysAway) as refusal:
+            self._turn_away(refusal)
             return
+        postponed, self._postponed = self._postponed or [], None
+        self._accept(caller)
+        for text in postponed:
+            if not self._outlet.closed:
+                self._take(text)
+
+    def _turn_away(self, refusal: Unauthorized | KeysAway) -> None:
+        if isinstance(refusal, KeysAway):
+            self._come_back("the issuer's keys are away")
+        else:
+            self._close(CloseCode.UNAUTHORIZED, refusal.code)
+
+    def _accept(self, caller: Caller) -> None:
         if self.caller is None:
             if not self._admit(self, caller):
                 self._close(CloseCode.TOO_MANY, "too many sockets of this user")
@@ -188,9 +225,7 @@ class Connection:
         subscription = Subscription(frame.id, key)
         if self._subscriptions.add(subscription):
             self._hub.join(key, self)
-        task = self._loop.create_task(self._show(subscription, "snapshot" if frame.cursor else None))
-        self._reading.add(task)
-        task.add_done_callback(self._reading.discard)
+        self._start(self._show(subscription, "snapshot" if frame.cursor else None))
 
     def _unsubscribe(self, subscription_id: str) -> None:
         key = self._subscriptions.remove(subscription_id)
@@ -207,9 +242,7 @@ class Connection:
         try:
             snapshot = await self._snapshots.take(subscription.key)
         except Unavailable:
-            wait = random.randint(*_COME_BACK_MS)
-            bye = frame_of(Bye(code=CloseCode.COME_BACK_LATER, retry_after_ms=wait))
-            self._close(CloseCode.COME_BACK_LATER, "the database is away", last=bye)
+            self._come_back("the database is away")
             return
         except Exception:
             log.exception("snapshot_failed", scope=subscription.key[0])
@@ -249,6 +282,15 @@ class Connection:
     def _ping(self) -> None:
         self._next_ping = self._loop.call_later(self._settings.ping_interval, self._ping)
         self._outlet.put("ping", PING)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    def _come_back(self, reason: str) -> None:
+        bye = Bye(code=CloseCode.COME_BACK_LATER, retry_after_ms=random.randint(*_COME_BACK_MS))
+        self._close(CloseCode.COME_BACK_LATER, reason, last=frame_of(bye))
 
     def _close(self, code: CloseCode, reason: str, last: bytes | None = None) -> None:
         self._outlet.close(code, reason, last=last)

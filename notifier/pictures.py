@@ -123,7 +123,7 @@ class Pictures:
 
     async def own(self, request: Request) -> Response:
         """To the picture's address, for its owner."""
-        caller = self._verifier.of_headers(request.headers.get("authorization"))
+        caller = await self._verifier.of_headers(request.headers.get("authorization"))
         record_id = uuid_of(request.path_params, "record_id")
         picture = await self._reader.picture(record_id)
         if picture is None or picture.user_id != caller.user_id:

@@ -64,7 +64,7 @@ class Statuses:
 
     async def scene(self, request: Request) -> Response:
         """`latest` of a scene, and `current`."""
-        caller = self._verifier.of_headers(request.headers.get("authorization"))
+        caller = await self._verifier.of_headers(request.headers.get("authorization"))
         chapter_id = uuid_of(request.path_params, "chapter_id")
         number = scene_number_of(request.path_params)
 
@@ -82,7 +82,7 @@ class Statuses:
 
     async def record(self, request: Request) -> Response:
         """One image generation."""
-        caller = self._verifier.of_headers(request.headers.get("authorization"))
+        caller = await self._verifier.of_headers(request.headers.get("authorization"))
         record_id = uuid_of(request.path_params, "record_id")
 
         async def read() -> "_Answer":
@@ -96,7 +96,7 @@ class Statuses:
 
     async def chapter(self, request: Request) -> Response:
         """`latest` and `current` of each scene of a chapter, and the cursor from which the rest follows."""
-        caller = self._verifier.of_headers(request.headers.get("authorization"))
+        caller = await self._verifier.of_headers(request.headers.get("authorization"))
         chapter_id = uuid_of(request.path_params, "chapter_id")
         cursor = request.query_params.get("cursor")
         positions = self._cursors.read(cursor)

@@ -121,7 +121,7 @@ class Admin:
         ]
 
     async def list(self, request: Request) -> Response:
-        self._caller(request)
+        await self._caller(request)
         query = _query(request)
         filters = LetterFilters.model_validate(query.model_dump(include=set(LetterFilters.model_fields)))
         if query.group:
@@ -133,7 +133,7 @@ class Admin:
         return _answer(DeadLetters(letters=page, cursor=cursor))
 
     async def show(self, request: Request) -> Response:
-        self._caller(request)
+        await self._caller(request)
         text = str(request.path_params[_ID])
         number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
         if not 1 <= number <= _LARGEST:
@@ -144,7 +144,7 @@ class Admin:
         return _answer(letter)
 
     async def replay(self, request: Request) -> Response:
-        caller = self._caller(request)
+        caller = await self._caller(request)
         asked = ReplayRequest.model_validate_json(await _body(request))
         choice = _choice(asked)
         limit = asked.limit if asked.ids is None else None
@@ -176,7 +176,7 @@ class Admin:
         return _answer(outcome)
 
     async def purge(self, request: Request) -> Response:
-        caller = self._caller(request)
+        caller = await self._caller(request)
         asked = PurgeRequest.model_validate_json(await _body(request))
         purge = Purge(_choice(asked), asked.ids, asked.older_than, asked.all)
         groups, may_go = await deadletters.purgeable(self._database, purge, limit=asked.limit)
@@ -193,8 +193,8 @@ class Admin:
         log.info("dead_letters_purged", by=str(caller.user_id), purged=gone)
         return _answer(PurgeOutcome(dry_run=False, purged=gone, left=max(0, may_go - gone), groups=[]))
 
-    def _caller(self, request: Request) -> Caller:
-        caller = self._verifier.of_headers(request.headers.get("authorization"))
+    async def _caller(self, request: Request) -> Caller:
+        caller = await self._verifier.of_headers(request.headers.get("authorization"))
         must_have(caller, ADMIN)
         return caller
 

@@ -1,9 +1,11 @@
 """The composition root of the accepting process."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from time import time
 
+import httpx
 from starlette.applications import Starlette
 
 from producer import admin, hooks, usage
@@ -22,16 +24,20 @@ from web.health import Health
 TITLE = "Scenewire: requests"
 
 
-def build(settings: ProducerSettings, *, clock: Callable[[], float] = time) -> Starlette:
+def build(
+    settings: ProducerSettings, *, clock: Callable[[], float] = time, jwks: httpx.AsyncBaseTransport | None = None
+) -> Starlette:
     """The ASGI application. Its lifespan opens and closes the pool; Postgres may be away meanwhile.
 
-    `clock` tells the time (seconds since 1970) that tokens are judged by.
+    `clock` tells the time (seconds since 1970) that tokens are judged by; `jwks` takes the place of the network for
+    the published keys.
     """
     database = Database(settings, application="scenewire-producer")
     health = Health()
     health.depends_on("postgres", database.ping)
     requests = Requests(settings, Acceptor(database, deadline=settings.deadline))
-    verifier = Verifier(settings, clock=clock)
+    verifier = Verifier(settings, clock=clock, jwks=jwks)
+    verifier.report(health)
     scene_images = SceneImages(requests, verifier, retry_after=settings.retry_after)
     dead_letters = Admin(database, verifier, deadline=settings.deadline)
     own_usage = OwnUsage(database, verifier)
@@ -40,10 +46,12 @@ def build(settings: ProducerSettings, *, clock: Callable[[], float] = time) -> S
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         await database.open()
+        keys = asyncio.create_task(verifier.run(), name="jwks")
         try:
             yield
         finally:
-            await database.close()
+            keys.cancel()
+            await asyncio.wait({keys, asyncio.ensure_future(database.close())})
 
     return application(
         TITLE,

@@ -73,7 +73,7 @@ class SceneImages:
 
     async def post(self, request: Request) -> Response:
         headers = request.headers
-        caller = self._verifier.of_headers(headers.get("authorization"))
+        caller = await self._verifier.of_headers(headers.get("authorization"))
         chapter_id = uuid_of(request.path_params, "chapter_id")
         scene_number = scene_number_of(request.path_params)
         key = idempotency_key_of(headers.get("idempotency-key"))

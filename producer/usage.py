@@ -48,7 +48,7 @@ class OwnUsage:
         return [Route(PATH, self.get, methods=["GET"])]
 
     async def get(self, request: Request) -> Response:
-        caller = self._verifier.of_headers(request.headers.get("authorization"))
+        caller = await self._verifier.of_headers(request.headers.get("authorization"))
         asked = Period(_day_of(request, "from"), _day_of(request, "to"))
         chapter_id = uuid_of(request.query_params, "chapter_id") if "chapter_id" in request.query_params else None
         if asked.first is not None and asked.last is not None:

@@ -28,6 +28,7 @@ CounterName = Literal[
     "attempts", "completed", "failed", "retries", "deferrals", "breaker_opened", "takeovers", "uncertain", "fenced",
     "poison", "storing_repeats", "picture_bytes", "status_events", "frames", "snapshots", "sockets_closed", "sweeps",
     "thumbnails", "webhooks", "late_answers", "readers_renewed",
+    "jwks_fetches",
 ]  # fmt: skip
 GaugeName = Literal[
     "outbox_rows", "outbox_oldest_seconds", "relay_active", "slots", "waiting", "oldest_waiting_seconds", "running",
@@ -96,6 +97,7 @@ COUNTERS: Final[tuple[Metric, ...]] = (
         "readers of Kafka made anew: silent, left_out of their group, other_log (Kafka lost its data)",
         ("reason",),
     ),
+    Metric("jwks_fetches", "readings of the published keys: fetched, failed", ("outcome",)),
 )
 GAUGES: Final[tuple[Metric, ...]] = (
     Metric("outbox_rows", "rows that wait in the outbox"),

@@ -1,6 +1,8 @@
 """Bearer tokens: who calls and what they pay for."""
 
+import base64
 import hashlib
+import json
 import math
 import re
 import time
@@ -8,15 +10,20 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+import httpx
 import jwt
 import structlog
 from jwt.warnings import InsecureKeyLengthWarning
 
 from schemas.words import Tier
+from web import keyset
+from web.health import Health
 from web.problems import Refused
+from web.published import PublishedKeys
 from web.settings import WebSettings
 
 log = structlog.get_logger()
@@ -27,6 +34,8 @@ LEEWAY = 30.0
 """Seconds a token is still taken after its `exp`: the clocks of issuer and server differ."""
 _REMEMBERED = 10_000
 _LONGEST = 16 * 1024
+_HEADERS = 64
+_KNOWN = keyset.ALGORITHMS | {"HS256"}
 # RFC 7518 section 3.2: a key of the hash's size or larger
 _SHORTEST_SECRET = 32
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -53,6 +62,18 @@ class Forbidden(Refused):
         super().__init__(403, "forbidden", detail, headers={"WWW-Authenticate": challenge})
 
 
+class KeysAway(Refused):
+    """503: whether the token is good cannot be told, since its issuer's keys cannot be read now."""
+
+    def __init__(self) -> None:
+        detail = "The keys that tokens are checked by cannot be read at the moment; please try again."
+        super().__init__(503, "keys_unavailable", detail, headers={"Retry-After": "2"})
+
+
+class KeyUnknown(KeysAway):
+    """The token names a key that may have been published since the last look: `Verifier.verified` takes another."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """A verified token. `expires_at` is its `exp` (seconds since 1970), before any leeway."""
@@ -65,49 +86,96 @@ class Caller:
 
 
 class Verifier:
-    """Verifies tokens and remembers good ones by their hash until they expire."""
+    """Verifies tokens and remembers good ones by their hash until they expire, those that were used last.
 
-    def __init__(self, settings: WebSettings, *, clock: Callable[[], float] = time.time) -> None:
-        assert settings.jwt_secret is not None
-        self._secret = settings.jwt_secret.get_secret_value()
+    HS256 by `SCENEWIRE_JWT_SECRET`, RS256, ES256 and EdDSA by the keys that the issuer publishes (`run` keeps them up
+    to date; `jwks` takes the place of the network). A token's algorithm chooses among what is configured, and every key
+    is for one algorithm alone: a public key is never a secret.
+    """
+
+    def __init__(
+        self,
+        settings: WebSettings,
+        *,
+        clock: Callable[[], float] = time.time,
+        jwks: httpx.AsyncBaseTransport | None = None,
+        remembered: int = _REMEMBERED,
+    ) -> None:
+        self._secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret is not None else None
+        self._published = PublishedKeys(settings, transport=jwks) if settings.jwks_url is not None else None
         self._audience = settings.jwt_audience
         self._clock = clock
+        self._remembered = remembered
         self._known: OrderedDict[bytes, Caller] = OrderedDict()
-        if len(self._secret.encode()) < _SHORTEST_SECRET:
+        self._withdrawals = 0
+        if self._secret is not None and len(self._secret.encode()) < _SHORTEST_SECRET:
             log.warning("jwt_secret_short", advice="use 32 random bytes or more for SCENEWIRE_JWT_SECRET")
             # said once, not at every token
             warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
 
+    async def run(self) -> None:
+        """Keep the published keys up to date until cancelled; ends at once where there are none."""
+        if self._published is not None:
+            await self._published.run()
+
+    def report(self, health: Health) -> None:
+        """Not ready while nobody at all can be verified: no secret, and the keys were never read."""
+        if self._published is not None and self._secret is None:
+            health.depends_on("jwks", self._published.healthy)
+
     def verify(self, token: str) -> Caller:
-        """The caller a token names. Raises `Unauthorized`."""
+        """The caller a token names.
+
+        Raises `Unauthorized`, `KeysAway` and, where `verified` would take another look, `KeyUnknown`.
+        """
         if len(token) > _LONGEST or not token.isascii():
             raise Unauthorized("token_invalid", "The token is not a JWT.")
+        if self._published is not None and self._published.withdrawals != self._withdrawals:
+            self._withdrawals = self._published.withdrawals
+            # what a withdrawn key has signed is nobody's any more; the others are quickly verified again
+            self._known.clear()
         digest = hashlib.sha256(token.encode()).digest()
         caller = self._known.get(digest)
         if caller is None:
             caller = self._decode(token, digest)
             self._known[digest] = caller
-            if len(self._known) > _REMEMBERED:
+            if len(self._known) > self._remembered:
                 self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(digest)
         if self._clock() >= caller.expires_at + LEEWAY:
             self._known.pop(digest, None)
             raise Unauthorized("token_expired", "The token has expired: get a new one.")
         return caller
 
-    def of_headers(self, authorization: str | None) -> Caller:
-        """The caller of a request, from its Authorization header. Raises `Unauthorized`."""
+    async def verified(self, token: str) -> Caller:
+        """The same, after another look at the published keys where the token names an unknown one.
+
+        Raises `Unauthorized` and `KeysAway`.
+        """
+        try:
+            return self.verify(token)
+        except KeyUnknown:
+            assert self._published is not None
+            await self._published.look()
+        return self.verify(token)
+
+    async def of_headers(self, authorization: str | None) -> Caller:
+        """The caller of a request, from its Authorization header. Raises `Unauthorized` and `KeysAway`."""
         scheme, _, token = (authorization or "").strip().partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
             raise Unauthorized("token_missing", "Send a token: 'Authorization: Bearer <JWT>'.")
-        return self.verify(token)
+        return await self.verified(token)
 
     def _decode(self, token: str, digest: bytes) -> Caller:
+        algorithm, kid = _header(token.partition(".")[0])
         try:
             claims = jwt.decode(
                 token,
-                self._secret,
-                algorithms=["HS256"],
+                self._key(algorithm, kid),
+                # the key's own: a token does not choose what it is checked by
+                algorithms=[algorithm],
                 audience=self._audience,
                 leeway=LEEWAY,
                 # exp is checked by us at each use; a wrong sub has a code of its own
@@ -129,13 +197,48 @@ class Verifier:
             raise Unauthorized("token_invalid", "The token's signature is not ours.") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             # odd claims (an infinite exp, say) fail in the library's own arithmetic
-            raise Unauthorized("token_invalid", "The token is not a valid HS256 JWT.") from None
+            raise Unauthorized("token_invalid", f"The token is not a valid {algorithm} JWT.") from None
         if not math.isfinite(expires_at):
             raise Unauthorized("token_invalid", "The token's exp is not a time.")
         subject = claims.get("sub")
         if not isinstance(subject, str) or _UUID.fullmatch(subject) is None:
             raise Unauthorized("subject_not_uuid", "The token's sub must be the user's UUID.")
         return Caller(UUID(subject), tier_of(claims), expires_at, digest, scopes_of(claims))
+
+    def _key(self, algorithm: str, kid: str | None) -> str | jwt.PyJWK:
+        """What tokens of this algorithm are checked by."""
+        if algorithm == "HS256" and self._secret is not None:
+            return self._secret
+        if algorithm not in keyset.ALGORITHMS or self._published is None:
+            raise Unauthorized("token_invalid", "The token is signed by an algorithm that is not taken here.")
+        keys = self._published.keys
+        key = keys.find(algorithm, kid) if keys is not None else None
+        if key is not None:
+            return key
+        if self._published.may_look:
+            raise KeyUnknown
+        if self._published.trouble is not None:
+            raise KeysAway
+        raise Unauthorized("token_invalid", "The token names no key that its issuer publishes.")
+
+
+@lru_cache(maxsize=_HEADERS)
+def _header(segment: str) -> tuple[str, str | None]:
+    """Algorithm and `kid` of a token's first part, which is the same in all tokens of one key.
+
+    Read to choose a key; the library reads it again and has the last word.
+    """
+    try:
+        header = json.loads(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict) or not isinstance(header.get("alg"), str):
+        raise Unauthorized("token_invalid", "The token is not a JWT.")
+    kid = header.get("kid")
+    if kid is not None and not isinstance(kid, str):
+        raise Unauthorized("token_invalid", "The token's kid is not text.")
+    # a word of ours, that may be shown
+    return header["alg"] if header["alg"] in _KNOWN else "", kid
 
 
 def must_have(caller: Caller, scope: str) -> None:

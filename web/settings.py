@@ -2,6 +2,7 @@
 
 import hmac
 from functools import cached_property
+from ipaddress import ip_address
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_KEY_PAIRS = ("-----BEGIN", "ssh-", "ecdsa-", '{"kty"')
 
 
 class HealthSettings(BaseSettings):
@@ -52,8 +54,16 @@ class WebSettings(BaseSettings):
         default=None, description="the HS256 secret that bearer tokens are signed with; 32 bytes or more"
     )
     jwks_url: str | None = Field(
-        default=None, description="where the keys of RS256, ES256 and EdDSA tokens are published; not used yet"
+        default=None,
+        description="where the keys of RS256, ES256 and EdDSA tokens are published (JWKS); https, or http on loopback",
     )
+    jwks_refresh: float = Field(default=300.0, gt=0, description="seconds after which the published keys are read anew")
+    jwks_floor: float = Field(
+        default=10.0,
+        gt=0,
+        description="seconds between two readings of the published keys because of tokens that name an unknown one",
+    )
+    jwks_timeout: float = Field(default=5.0, gt=0, description="seconds that the published keys may take to be read")
     jwt_audience: str | None = Field(default=None, description="the `aud` that tokens must name; unset: any")
     signing_secret: SecretStr | None = Field(
         default=None,
@@ -72,14 +82,39 @@ class WebSettings(BaseSettings):
         origin_of(url)
         return url.rstrip("/")
 
+    @field_validator("jwks_url")
+    @classmethod
+    def _protected(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        origin_of(url)
+        if not url.startswith("https://") and not is_loopback(url):
+            # whoever sits on the line could hand us keys of their own
+            raise ValueError("must be an https URL; plain http is for this machine (127.0.0.1, localhost) alone")
+        return url
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and secret.get_secret_value().lstrip().startswith(_KEY_PAIRS):
+            # a public key as the secret of HS256 would let everybody sign
+            raise ValueError(
+                "is a key of a pair, not a secret: publish its public half, and name it in SCENEWIRE_JWKS_URL"
+            )
+        return secret
+
     @model_validator(mode="after")
     def _can_verify(self) -> Self:
-        if self.jwt_secret is None:
-            if self.jwks_url is not None:
-                raise ValueError(
-                    "SCENEWIRE_JWKS_URL alone is not supported yet: set SCENEWIRE_JWT_SECRET (HS256 tokens) as well"
-                )
-            raise ValueError("SCENEWIRE_JWT_SECRET is required: the HS256 secret that bearer tokens are signed with")
+        if self.jwt_secret is None and self.jwks_url is None:
+            raise ValueError(
+                "SCENEWIRE_JWT_SECRET is required, the HS256 secret that bearer tokens are signed with; "
+                "or SCENEWIRE_JWKS_URL, where the keys of RS256, ES256 and EdDSA tokens are published"
+            )
+        if self.jwt_secret is None and self.signing_secret is None:
+            raise ValueError(
+                "SCENEWIRE_SIGNING_SECRET is required where SCENEWIRE_JWT_SECRET is not set: it signs picture "
+                "addresses, cursors and share tokens; 32 random bytes or more"
+            )
         if not self.signing_secrets:
             raise ValueError("SCENEWIRE_SIGNING_SECRET is set but names no secret")
         return self
@@ -120,3 +155,12 @@ def origin_of(url: str) -> str:
     if parts.port is None or parts.port == _DEFAULT_PORTS[parts.scheme]:
         return f"{parts.scheme}://{host}"
     return f"{parts.scheme}://{host}:{parts.port}"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the address cannot lead off this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

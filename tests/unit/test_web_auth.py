@@ -18,8 +18,8 @@ USER = "9b2f4c1e-6d3a-4b58-8e0f-2a7c5d9e1f30"
 
 
 def _verifier(**changes: Any) -> Verifier:
-    clock = changes.pop("clock", time.time)
-    return Verifier(WebSettings.model_validate({"jwt_secret": SECRET, **changes}), clock=clock)
+    given = {name: changes.pop(name) for name in ("clock", "remembered") if name in changes}
+    return Verifier(WebSettings.model_validate({"jwt_secret": SECRET, **changes}), **given)
 
 
 def _token(*, secret: str = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
@@ -148,12 +148,22 @@ def test_a_token_is_taken_for_half_a_minute_after_its_expiry_also_when_it_is_rem
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic abc", "token"])
-def test_a_missing_token_is_told_apart(header: str | None) -> None:
+async def test_a_missing_token_is_told_apart(header: str | None) -> None:
     with pytest.raises(Unauthorized) as refused:
-        _verifier().of_headers(header)
+        await _verifier().of_headers(header)
     assert refused.value.code == "token_missing"
     assert dict(refused.value.headers or {})["WWW-Authenticate"] == 'Bearer realm="scenewire"'
 
 
-def test_the_scheme_is_read_in_any_case() -> None:
-    assert _verifier().of_headers(f"bearer   {_token()}").user_id == UUID(USER)
+async def test_the_scheme_is_read_in_any_case() -> None:
+    assert (await _verifier().of_headers(f"bearer   {_token()}")).user_id == UUID(USER)
+
+
+def test_those_used_last_are_remembered() -> None:
+    verifier = _verifier(remembered=3)
+    first, second = _token(n=1), _token(n=2)
+    kept, dropped = verifier.verify(first), verifier.verify(second)
+    for number in range(3, 5):
+        verifier.verify(_token(n=number))
+        assert verifier.verify(first) is kept
+    assert verifier.verify(second) is not dropped

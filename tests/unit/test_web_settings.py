@@ -65,9 +65,35 @@ def test_a_start_without_a_way_to_verify_tokens_is_refused_in_one_clear_line(
     assert stopped.value.code == 2
     assert "SCENEWIRE_JWT_SECRET is required" in capsys.readouterr().err
     monkeypatch.setenv("SCENEWIRE_JWKS_URL", "https://issuer.test/jwks.json")
+    monkeypatch.delenv("SCENEWIRE_SIGNING_SECRET", raising=False)
     with pytest.raises(SystemExit):
         load(WebSettings)
-    assert "SCENEWIRE_JWKS_URL alone is not supported yet" in capsys.readouterr().err
+    assert "SCENEWIRE_SIGNING_SECRET is required where SCENEWIRE_JWT_SECRET is not set" in capsys.readouterr().err
+    monkeypatch.setenv("SCENEWIRE_SIGNING_SECRET", SECRET)
+    assert load(WebSettings).signing_secrets == (SECRET.encode(),)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9000/jwks", "http://localhost/jwks", "http://[::1]/x", "https://a.test"]
+)
+def test_published_keys_come_over_a_protected_line(url: str) -> None:
+    assert _settings(jwks_url=url).jwks_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["http://issuer.test/jwks", "http://127.0.0.1.evil.test/", "http://localhost.test/", "ftp://x", "jwks.json"]
+)
+def test_published_keys_over_an_open_line_are_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match=r"jwks_url\n  Value error, must be an"):
+        _settings(jwks_url=url)
+
+
+@pytest.mark.parametrize(
+    "secret", ["-----BEGIN PUBLIC KEY-----\nMFkw", "\n-----BEGIN RSA PRIVATE KEY-----", "ssh-rsa AAAA", '{"kty":"RSA"}']
+)
+def test_a_key_of_a_pair_is_no_secret(secret: str) -> None:
+    with pytest.raises(ValidationError, match="is a key of a pair, not a secret"):
+        _settings(jwt_secret=secret)
 
 
 def test_a_wrong_setting_is_named_and_its_value_not_shown(
