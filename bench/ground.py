@@ -239,11 +239,13 @@ async def wait_for_dispatch(
         await admitting.admit(database, asked, deadline=_DEADLINE)
 
 
-async def until(connection: "asyncpg.Connection[Any]", sql: str, *args: object, seconds: float = 120.0) -> None:
-    """Wait until `sql` gives true; other processes work meanwhile."""
+async def until(
+    connection: "asyncpg.Connection[Any]", sql: str, *args: object, seconds: float = 120.0, every: float = 0.05
+) -> None:
+    """Wait until `sql` gives true, asked `every` so many seconds; other processes work meanwhile."""
     async with asyncio.timeout(seconds):
         while not await connection.fetchval(sql, *args):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(every)
 
 
 @asynccontextmanager

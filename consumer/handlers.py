@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _FAULTS_TOLD = 5
+_PART = 500
+_TURN = 50
 
 
 class Handlers:
@@ -51,21 +53,28 @@ class Handlers:
         """The handler of one lane's topic."""
 
         async def handle(batch: list[Delivery]) -> None:
-            asked: list[tuple[Delivery, Asked]] = []
-            dead: list[DeadEvent] = []
-            for delivery in batch:
-                read = _requested(delivery, lane)
-                if isinstance(read, DeadEvent):
-                    dead.append(read)
-                else:
-                    asked.append((delivery, read))
-            if dead:
-                await self._bury(dead)
-            if asked:
-                await self._admit(asked)
-                self._wake()
+            # while Postgres works on one part of a large batch the next is read: its time is half of it all
+            putting: asyncio.Task[None] | None = None
+            try:
+                for first in range(0, len(batch), _PART):
+                    part = await _read(batch[first : first + _PART], lane)
+                    if putting is not None:
+                        await putting
+                    putting = asyncio.create_task(self._put(part))
+                if putting is not None:
+                    await putting
+            finally:
+                if putting is not None:
+                    putting.cancel()
 
         return handle
+
+    async def _put(self, part: Sequence[tuple[Delivery, Asked | DeadEvent]]) -> None:
+        if dead := [read for _, read in part if isinstance(read, DeadEvent)]:
+            await self._bury(dead)
+        if asked := [(delivery, read) for delivery, read in part if isinstance(read, Asked)]:
+            await self._admit(asked)
+            self._wake()
 
     async def on_retry(self, batch: list[Delivery]) -> None:
         """Wake dispatch when the retry is due, if its record still waits for that very attempt (B3)."""
@@ -133,6 +142,15 @@ class Handlers:
             return await patiently(statement, stop=self._stop)
         except Stopped:
             raise Stopping from None
+
+
+async def _read(deliveries: Sequence[Delivery], lane: Lane) -> list[tuple[Delivery, Asked | DeadEvent]]:
+    """Some at a time: what else the loop has to do, the statement of the part before among it, is not kept waiting."""
+    read: list[tuple[Delivery, Asked | DeadEvent]] = []
+    for first in range(0, len(deliveries), _TURN):
+        read += [(one, _requested(one, lane)) for one in deliveries[first : first + _TURN]]
+        await asyncio.sleep(0)
+    return read
 
 
 def _requested(delivery: Delivery, lane: Lane) -> Asked | DeadEvent:

@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 Handler = Callable[[list[Delivery]], Awaitable[None]]
 
-_MAX_RECORDS = 500
+_MAX_RECORDS = 2000
 _DAY_MS = 24 * 60 * 60 * 1000
 _CLOSE_SECONDS = 2.0
 

@@ -31,10 +31,14 @@ class Admitted:
     ignored: int
 
 
+# Rows compared, and in an order that says so: the index of users and their turns is the only one that has it. With `=`
+# the planner may as well walk the index of a lane's turns, all of it where the user waits for nothing in that lane.
 _REACHED = f"""greatest(
         (SELECT l.turn FROM lanes l WHERE l.lane = {{row}}.lane),
-        (SELECT coalesce(max(w.turn), 0) FROM image_generations w
-         WHERE w.user_id = {{row}}.user_id AND w.lane = {{row}}.lane AND {WAITING}))"""
+        coalesce((SELECT w.turn FROM image_generations w
+            WHERE (w.user_id, w.lane, w.turn) <= ({{row}}.user_id, {{row}}.lane, {2**63 - 1})
+                AND (w.user_id, w.lane) >= ({{row}}.user_id, {{row}}.lane) AND {WAITING}
+            ORDER BY w.user_id DESC, w.lane DESC, w.turn DESC LIMIT 1), 0))"""
 
 TURN = f"{_REACHED} + row_number() OVER (PARTITION BY {{row}}.user_id, {{row}}.lane ORDER BY {{row}}.ordinal)"
 """SQL for the turn of `row` (user_id, lane, ordinal): one more than what the lane has reached and than what its user
@@ -43,36 +47,39 @@ already waits for. So users take turns, and a user's own scenes stay in order.""
 
 def _turns(rows: str) -> str:
     """SQL for `rows` with their turns, for many at once: what was reached is looked up once for a user in a lane."""
+    # OFFSET 0: pulled up, the look would be taken once for each place that its result is read in
     return f"""SELECT p.*, place + max(reached) OVER (PARTITION BY user_id, lane) AS turn FROM (
         SELECT p.*, CASE place WHEN 1 THEN {_REACHED.format(row="p")} END AS reached
         FROM (SELECT r.*, row_number() OVER (PARTITION BY user_id, lane ORDER BY ordinal) AS place FROM {rows} r) p
+        OFFSET 0
     ) p"""
 
 
 # OFFSET 0: one look by id for each event. A plan made while there are few records would read all that wait, and keep to
 # it when there are many.
-_ADMIT = f"""
+_ADMIT_KNOWN = f"""
+WITH asked AS (
+    SELECT * FROM unnest($1::int[], $2::uuid[], $3::uuid[]) AS a(ordinal, id, user_id)
+), met AS (
+    SELECT a.*, g.lane, g.lane IS NOT NULL AND g.status = 'pending' AND g.user_id = a.user_id
+        AND g.admitted_at IS NULL AS waits
+    FROM (SELECT * FROM asked ORDER BY id) a CROSS JOIN LATERAL (
+        SELECT lane, status, user_id, admitted_at FROM image_generations WHERE id = a.id OFFSET 0 FOR UPDATE) g
+), known AS (SELECT ordinal, id, user_id, lane FROM met WHERE waits
+), turns AS ({_turns("known")}), admitted AS (
+    UPDATE image_generations g SET admitted_at = now(), turn = turns.turn FROM turns WHERE g.id = turns.id
+)
+SELECT (SELECT count(*) FROM known) AS known, ARRAY(SELECT ordinal FROM met) AS met
+"""
+
+_CREATE = f"""
 WITH asked AS (
     SELECT * FROM unnest(
         $1::int[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[], $7::text[], $8::text[], $9::text[],
         $10::uuid[], $11::jsonb[], $12::text[], $13::text[], $14::text[]
     ) AS a(ordinal, id, user_id, chapter_id, scene_number, scene_description, style, aspect_ratio, custom_prompt,
            script_id, metadata, user_tier, lane, traceparent)
-), known AS (
-    SELECT a.*, g.lane AS kept_lane FROM (SELECT * FROM asked ORDER BY id) a CROSS JOIN LATERAL (
-        SELECT lane, status, user_id, admitted_at FROM image_generations WHERE id = a.id OFFSET 0 FOR UPDATE) g
-    WHERE g.lane IS NOT NULL AND g.status = 'pending' AND g.user_id = a.user_id AND g.admitted_at IS NULL
-), heard AS (
-    -- all columns go along: to look them up again by id would compare each event of a batch with every other
-    SELECT true AS known, ordinal, id, user_id, chapter_id, scene_number, scene_description, style, aspect_ratio,
-        custom_prompt, script_id, metadata, user_tier, kept_lane AS lane, traceparent FROM known
-    UNION ALL
-    SELECT false, a.* FROM asked a WHERE NOT EXISTS (SELECT FROM image_generations g WHERE g.id = a.id OFFSET 0)
-), turns AS ({_turns("heard")}), admitted AS (
-    UPDATE image_generations g SET admitted_at = now(), turn = turns.turn
-    FROM turns WHERE turns.known AND g.id = turns.id
-    RETURNING g.id
-), created AS (
+), turns AS ({_turns("asked")}), created AS (
     INSERT INTO image_generations (
         id, user_id, chapter_id, script_id, scene_number, image_type, scene_description, style, aspect_ratio,
         custom_prompt, user_tier, status, stage, progress, version, attempt, lane, metadata, traceparent,
@@ -80,43 +87,55 @@ WITH asked AS (
     SELECT u.id, u.user_id, u.chapter_id, u.script_id, u.scene_number, 'scene', u.scene_description, u.style,
         u.aspect_ratio, u.custom_prompt, u.user_tier, 'pending', 'queued', 0, 1, 1, u.lane, u.metadata, u.traceparent,
         now(), now(), now(), u.turn, now() + make_interval(secs => $15), {OPEN_SECONDS_NOW}
-    FROM turns u WHERE NOT u.known ORDER BY u.id
+    FROM turns u ORDER BY u.id
     ON CONFLICT (id) DO NOTHING
     RETURNING *
 ), told AS ({tell_status("consumer", "created")}), {WOKEN}
-SELECT (SELECT count(*) FROM admitted) AS known, (SELECT count(*) FROM created) AS created, {READ_WOKEN}
+SELECT (SELECT count(*) FROM created) AS created, {READ_WOKEN}
 """
 
 
 async def admit(database: Database, asked: Sequence[Asked], *, deadline: float) -> Admitted:
-    """Admit all of `asked` in one statement; an event read again changes nothing.
+    """Admit all of `asked`; an event read again changes nothing.
+
+    Two statements, the second only for what another service asks for: nearly all that comes was accepted here, and of
+    that the words of the request are on record already. Whoever puts a record on record between the two is not
+    disturbed, and its own event admits it.
 
     `deadline`: seconds a request made here may take in all. Raises `Unavailable`.
     """
     first = {one.data.record_id: one for one in reversed(asked)}
-    rows = [
-        (
-            i,
-            one.data.record_id,
-            one.data.user_id,
-            one.data.chapter_id,
-            one.data.scene_number,
-            one.data.scene_description,
-            one.data.style.value,
-            one.data.aspect_ratio,
-            one.data.custom_prompt,
-            one.data.script_id,
-            to_json(one.data.extras()).decode(),
-            one.data.user_tier.value,
-            one.lane.value,
-            one.traceparent,
-        )
-        for i, one in enumerate(one for one in asked if first[one.data.record_id] is one)
-    ]
+    rows = [one for one in asked if first[one.data.record_id] is one]
     if not rows:
         return Admitted(0, 0, 0)
-    (row,) = await database.fetch(_ADMIT, *(list(column) for column in zip(*rows, strict=True)), deadline)
-    return Admitted(row.known, row.created, len(asked) - row.known - row.created)
+    ids, users = [one.data.record_id for one in rows], [one.data.user_id for one in rows]
+    (row,) = await database.fetch(_ADMIT_KNOWN, list(range(len(rows))), ids, users)
+    met = set(row.met)
+    new = [(ordinal, *_columns(one)) for ordinal, one in enumerate(rows) if ordinal not in met]
+    created = 0
+    if new:
+        (made,) = await database.fetch(_CREATE, *(list(column) for column in zip(*new, strict=True)), deadline)
+        created = made.created
+    return Admitted(row.known, created, len(asked) - row.known - created)
+
+
+def _columns(asked: Asked) -> tuple[object, ...]:
+    data = asked.data
+    return (
+        data.record_id,
+        data.user_id,
+        data.chapter_id,
+        data.scene_number,
+        data.scene_description,
+        data.style.value,
+        data.aspect_ratio,
+        data.custom_prompt,
+        data.script_id,
+        to_json(data.extras()).decode(),
+        data.user_tier.value,
+        asked.lane.value,
+        asked.traceparent,
+    )
 
 
 _ADMIT_OVERDUE = f"""

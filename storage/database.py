@@ -122,6 +122,8 @@ class Database:
                     # That may be while the tables are small: the plan must then be the one for large tables.
                     "plan_cache_mode": "force_generic_plan",
                     "enable_seqscan": "off",
+                    # nor one that sorts what an index of ours holds in order: it would read all that a user ever had
+                    "enable_incremental_sort": "off",
                     "jit": "off",
                     # a process that stands still in the middle of a transaction must not keep its locks
                     "idle_in_transaction_session_timeout": f"{settings.database_timeout * 1000:.0f}",

@@ -86,6 +86,8 @@ async def test_everything_accepted_ends_and_nobody_who_watches_misses_it(
         async with here.client(user) as client:
             seen = await client.watch(chapter_id=chapter)
             assert [image["status"] for image in seen["images"]] == ["completed"] * 4
+            # each topic is made anew by who needs it, in its own time
+            await line.until(lambda: _all_made(line))
             # the new log is read, by the consumer and by the notifier
             stranger = uuid4()
             await line.publish(topics.requested(Lane.STANDARD), _event(stranger, user, chapter, scene=5))
@@ -94,17 +96,16 @@ async def test_everything_accepted_ends_and_nobody_who_watches_misses_it(
             assert statuses[-1] == "completed"
         assert metrics.of_process().value("readers_renewed", reason="other_log") > renewed
         await line.until(lambda: _outbox_is_empty(line))
-        lookout = Lookout(line.settings)
-        read = [*(topics.requested(lane) for lane in Lane), *(topics.retry(tier) for tier in topics.RETRY_TIERS)]
 
-        async def all_made() -> bool:
-            return (await lookout.logs([*read, topics.STATUS])).keys() == {*read, topics.STATUS}
 
-        try:
-            # each by who needs it, in its own time
-            await line.until(all_made)
-        finally:
-            await lookout.close()
+async def _all_made(line: Line) -> bool:
+    needed = {*(topics.requested(lane) for lane in Lane), *(topics.retry(tier) for tier in topics.RETRY_TIERS)}
+    needed.add(topics.STATUS)
+    lookout = Lookout(line.settings)
+    try:
+        return (await lookout.logs(sorted(needed))).keys() == needed
+    finally:
+        await lookout.close()
 
 
 async def _poll(here: House, user: UUID, chapter: UUID, scene: int) -> Response:

@@ -119,9 +119,14 @@ async def test_dispatch_and_admission_look_up_by_index_alone(database_url: str) 
 
 async def _looks_up_by_index(steps: Steps) -> None:
     statements = (dispatching._OFFER, dispatching._CLAIM, stalling._UNDISPATCHED)
-    admissions = (admitting._ADMIT, admitting._ADMIT_OVERDUE, admitting._STILL_WAITING)
-    for statement in (*statements, *admissions):
-        for node in _nodes(await _plan(steps, statement)):
+    admissions = (admitting._ADMIT_KNOWN, admitting._CREATE, admitting._ADMIT_OVERDUE)
+    for statement in (*statements, *admissions, admitting._STILL_WAITING):
+        nodes = list(_nodes(await _plan(steps, statement)))
+        if statement in admissions:
+            looks = [node["Index Name"] for node in nodes if node.get("Alias") == "w"]
+            # the index of a lane's turns would be walked to its end for whoever waits for nothing in that lane
+            assert looks == ["idx_image_generations_user_turns"], looks
+        for node in nodes:
             # a handful of rows, whatever happens
             if node.get("Relation Name") not in ("breakers", "lanes", "provider_slots"):
                 assert node["Node Type"] != "Seq Scan", node
