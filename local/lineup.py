@@ -128,12 +128,18 @@ def assemble(options: Options, state: State, environ: Mapping[str, str]) -> Asse
         "SCENEWIRE_DATABASE_URL": database,
         "SCENEWIRE_KAFKA_SERVERS": servers,
     }
+    pages = [base + 1 if n == 1 else base + 30 + n for n in range(1, options.notifiers + 1)]
     simulator: list[PythonServer] = []
     if not environ.get("MODELSLAB_API_KEY"):
         slots = environ.get("SCENEWIRE_PROVIDER_SLOTS") or "5"
         journal = state.folder / "simulator" / "jobs"
         journal.parent.mkdir(parents=True, exist_ok=True)
-        own = {"SCENEWIRE_SIMULATOR_JOURNAL": str(journal), "SCENEWIRE_SIMULATOR_SLOTS": slots} | env
+        studios = [env["SCENEWIRE_PUSH_URL"], *(f"http://{_HOST}:{port}" for port in pages)]
+        own = {
+            "SCENEWIRE_SIMULATOR_JOURNAL": str(journal),
+            "SCENEWIRE_SIMULATOR_SLOTS": slots,
+            "SCENEWIRE_SIMULATOR_ALLOWED_ORIGINS": ",".join(dict.fromkeys(studios)),
+        } | env
         simulator = [_python("simulator", "local.modelslab", base + 3, own, state, ready_path="/healthz")]
         env |= {"MODELSLAB_BASE_URL": simulator[0].http_url, "MODELSLAB_API_KEY": "local-simulator-key"}
 
@@ -143,10 +149,9 @@ def assemble(options: Options, state: State, environ: Mapping[str, str]) -> Asse
         _python(f"consumer-{n}", "consumer", base + 10 + n, env, state) for n in range(1, options.consumers + 1)
     ]
     page = env | {"SCENEWIRE_STUDIO_CHAPTER_ID": identity.chapter_id, _STUDIO_TOKEN: token}
-    notifiers = [
-        _python(f"notifier-{n}", "notifier", base + 1 if n == 1 else base + 30 + n, page, state)
-        for n in range(1, options.notifiers + 1)
-    ]
+    if simulator:
+        page = {"SCENEWIRE_STUDIO_SIMULATOR_URL": simulator[0].http_url} | page
+    notifiers = [_python(f"notifier-{n}", "notifier", port, page, state) for n, port in enumerate(pages, start=1)]
     foundations = [*kafka, *postgres, *simulator]
     ports |= {server.port: server.name for server in (*simulator, producer, relay, *consumers, *notifiers)}
     lineup = Lineup(

@@ -1,13 +1,13 @@
 """What may be chosen about pushing. All periods are seconds."""
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from media.settings import MediaSettings
 from messaging.settings import KafkaSettings
 from storage.settings import DatabaseSettings
 from telemetry.settings import TelemetrySettings
-from web.settings import HealthSettings, WebSettings
+from web.settings import HealthSettings, WebSettings, origin_of
 
 
 class PushSettings(BaseSettings):
@@ -51,6 +51,18 @@ class PushSettings(BaseSettings):
         default=None,
         description="given to whoever opens the studio page, which otherwise asks for one: for one machine only",
     )
+    studio_simulator_url: str | None = Field(
+        default=None,
+        description="how browsers reach the simulator of ModelsLab; set, the studio has a panel for its modes "
+        "(`#simulator`)",
+    )
+
+    @field_validator("studio_simulator_url")
+    @classmethod
+    def _of_a_host(cls, url: str | None) -> str | None:
+        if url is not None:
+            origin_of(url)
+        return url and url.rstrip("/")
 
 
 class Settings(

@@ -31,6 +31,7 @@ def routes(settings: Settings, folder: Path = FOLDER) -> list[BaseRoute]:
         "api_url": settings.api_url,
         "push_url": settings.push_url,
         "chapter_id": settings.studio_chapter_id,
+        "simulator_url": settings.studio_simulator_url,
     }
     if settings.studio_token is not None:
         config["token"] = settings.studio_token.get_secret_value()
@@ -51,8 +52,11 @@ def routes(settings: Settings, folder: Path = FOLDER) -> list[BaseRoute]:
 
 
 def policy(settings: Settings) -> str:
-    """The page's Content-Security-Policy: its own code, our two processes, and pictures from wherever they lie."""
+    """The page's Content-Security-Policy: its own code, our two processes (and the simulator, where one runs), and
+    pictures from wherever they lie."""
     ours = [settings.api_url, settings.push_url, _socket_url(settings.push_url)]
+    if settings.studio_simulator_url is not None:
+        ours.append(settings.studio_simulator_url)
     return "; ".join(
         (
             "default-src 'none'",

@@ -6,6 +6,7 @@ import { byId, isWebAddress } from "./dom.js";
 import { Feed } from "./feed.js";
 import { Page } from "./page.js";
 import { Scenes } from "./scenes.js";
+import { installSimulator } from "./simulator/panel.js";
 import { Store } from "./store.js";
 import { Viewer } from "./viewer.js";
 import { failed, isWaiting, underWay } from "./words.js";
@@ -38,6 +39,7 @@ class Studio {
       return this.start();
     }
     await this.#openChapter();
+    if (isWebAddress(this.#config.simulator_url)) installSimulator(this.#config.simulator_url);
     this.#listen();
     await this.#connect(this.#config.token ?? this.#keptToken());
     setInterval(() => this.#tick(), 1000);

@@ -104,14 +104,14 @@ export class Card {
     const shape = scene.shape ?? choices.shape;
     setText(look, [label(STYLES, scene.style ?? choices.style), label(SHAPES, shape), scene.customPrompt && "own prompt", scene.changed && "edited"].filter(Boolean).join(" · "));
     if (!this.#view.current) this.#shape(ratioOf(shape));
-    this.#picture.show(this.#picture.url, this.#alt);
+    this.#picture.describe(this.#alt);
   }
 
   update(view) {
     this.#view = view;
     this.#loading = false;
     if (view.latest?.version !== 0) this.#refusal = "";
-    if (view.current) this.#picture.show(view.current.image_url, this.#alt, (ratio) => this.#shape(ratio));
+    if (view.current) this.#picture.show(view.current, this.#alt, (ratio) => this.#shape(ratio));
     this.draw();
   }
 

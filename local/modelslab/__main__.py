@@ -19,7 +19,7 @@ from local.modelslab.app import build
 from local.modelslab.provider import CUT
 from local.modelslab.settings import ProfileName, SimulatorSettings
 
-_METAVARS = {"public_url": "URL", "journal": "FILE"}
+_METAVARS = {"public_url": "URL", "journal": "FILE", "allowed_origins": "ORIGINS"}
 
 
 class CuttingProtocol(HttpToolsProtocol):

@@ -3,10 +3,13 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount, Route
 
 from local.modelslab.calls import CallLog
 from local.modelslab.clock import Clock
@@ -59,13 +62,27 @@ def build(
             Route("/api/v7/images/image-to-image", provider.image_to_image, methods=["POST"]),
             Route("/generations/{name}", provider.generation, methods=["GET"]),
             Route("/proxy/{name}", provider.proxied, methods=["GET"]),
-            Route("/simulator/script", control.read_script, methods=["GET"]),
-            Route("/simulator/script", control.write_script, methods=["PUT"]),
-            Route("/simulator/words", control.words, methods=["GET"]),
-            Route("/simulator/calls", control.calls, methods=["GET"]),
-            Route("/simulator/counters", control.counters, methods=["GET"]),
-            Route("/simulator/jobs", control.jobs, methods=["GET"]),
-            Route("/simulator/reset", control.reset, methods=["POST"]),
+            Mount(
+                "/simulator",
+                routes=[
+                    Route("/script", control.read_script, methods=["GET"]),
+                    Route("/script", control.write_script, methods=["PUT"]),
+                    Route("/words", control.words, methods=["GET"]),
+                    Route("/calls", control.calls, methods=["GET"]),
+                    Route("/counters", control.counters, methods=["GET"]),
+                    Route("/jobs", control.jobs, methods=["GET"]),
+                    Route("/reset", control.reset, methods=["POST"]),
+                ],
+                # of the studio's panel; the provider's own side has no CORS, as the provider has none
+                middleware=[
+                    Middleware(
+                        CORSMiddleware,
+                        allow_origins=_origins(settings.allowed_origins),
+                        allow_methods=["GET", "PUT", "POST"],
+                        allow_headers=["Content-Type"],
+                    )
+                ],
+            ),
             Route("/healthz", control.alive, methods=["GET"]),
             Route("/readyz", control.alive, methods=["GET"]),
             Route("/", control.front, methods=["GET"]),
@@ -74,3 +91,9 @@ def build(
     )
     app.state.postman = postman
     return app
+
+
+def _origins(listed: str | None) -> list[str]:
+    """`http://host:8701/studio, *` -> [`http://host:8701`, `*`]."""
+    parts = ((one, urlsplit(one)) for one in (part.strip() for part in (listed or "").split(",")) if one)
+    return [one if one == "*" else f"{url.scheme}://{url.netloc}" for one, url in parts]

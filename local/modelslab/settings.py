@@ -32,3 +32,7 @@ class SimulatorSettings(BaseSettings):
     journal: str | None = Field(
         default=None, description="A file in which jobs outlive a restart; default: they do not."
     )
+    allowed_origins: str | None = Field(
+        default=None,
+        description="Origins, separated by commas, whose pages may read and write its script: the studio's.",
+    )

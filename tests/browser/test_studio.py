@@ -67,7 +67,10 @@ async def test_a_whole_chapter_is_requested_and_its_pictures_come(studio_of: Ope
         await expect(page.locator(".card[data-phase=ready]")).to_have_count(SCENES, timeout=PICTURE_MS)
         await expect(pictures(page)).to_have_count(SCENES)
         assert [await is_drawn(picture) for picture in await pictures(page).all()] == [True] * SCENES
-        assert len({await picture.get_attribute("src") for picture in await pictures(page).all()}) == SCENES
+        addresses = [await picture.get_attribute("src") or "" for picture in await pictures(page).all()]
+        assert len(set(addresses)) == SCENES
+        # the opening scene is too wide for a thumbnail
+        assert ["/thumb/" in address for address in addresses] == [False] + [True] * (SCENES - 1)
         await expect(page.locator("#tally-count")).to_have_text("7 of 7")
         await expect(page).to_have_title("(7/7) A Mad Tea-Party · Scenewire Studio")
 
@@ -114,6 +117,37 @@ async def test_the_picture_stays_in_view_while_a_new_one_is_made(studio_of: Open
         await expect(card.locator(".open img")).to_have_count(1)
         assert await card.locator(".open img").get_attribute("src") != first
         assert studio.errors == []
+
+
+async def test_the_grid_shows_a_thumbnail_and_the_large_view_the_picture(studio_of: OpenStudio) -> None:
+    async with studio_of(width=390) as studio:
+        page = studio.page
+        await studio.open()
+        await live(page)
+        await page.locator("#scene-2 .make").click()
+        small = page.locator("#scene-2 .open img")
+        await expect(small).to_be_visible(timeout=PICTURE_MS)
+        assert await small.evaluate("image => [image.src.includes('/thumb/'), image.naturalWidth]") == [True, 480]
+        await small.click()
+        large = page.locator("#viewer-image")
+        await expect(large).to_have_js_property("complete", True)
+        assert await large.evaluate("image => [image.src.includes('/file/'), image.naturalWidth > 480]") == [True, True]
+        assert studio.errors == []
+
+
+async def test_a_picture_that_cannot_be_made_smaller_is_shown_whole(studio_of: OpenStudio) -> None:
+    async def none(route: Route) -> None:
+        await route.fulfill(status=404)
+
+    async with studio_of(width=390) as studio:
+        page = studio.page
+        await page.route("**/thumb/**", none)
+        await studio.open()
+        await live(page)
+        await page.locator("#scene-3 .make").click()
+        whole = page.locator("#scene-3 .open img")
+        await expect(whole).to_be_visible(timeout=PICTURE_MS)
+        assert await whole.evaluate("image => [image.src.includes('/file/'), image.naturalWidth > 480]") == [True, True]
 
 
 async def test_a_refused_scene_says_why_and_can_be_tried_again(studio_of: OpenStudio, line: dict[str, Any]) -> None:

@@ -318,6 +318,7 @@ async def test_the_page_its_configuration_and_the_papers(here: House) -> None:
         "api_url": here.settings.api_url,
         "push_url": here.settings.push_url,
         "chapter_id": None,
+        "simulator_url": None,
     }
     assert config.headers["cache-control"] == "no-store"
     script = sorted(FOLDER.glob("*.js"))[0].name
@@ -338,10 +339,16 @@ async def test_the_page_its_configuration_and_the_papers(here: House) -> None:
 async def test_a_token_is_given_to_the_page_only_where_it_is_set(
     database_url: str, kafka_servers: str, namespace: str, tmp_path: Path, chapter: UUID
 ) -> None:
-    changes = {"studio_token": "a.b.c", "studio_chapter_id": str(chapter)}
+    changes = {
+        "studio_token": "a.b.c",
+        "studio_chapter_id": str(chapter),
+        "studio_simulator_url": "http://127.0.0.1:8703/",
+    }
     async with house(settings_for(database_url, kafka_servers, namespace, tmp_path, **changes)) as here:
         config = (await here.http.get("/studio/config.json")).json()
         assert (config["token"], config["chapter_id"]) == ("a.b.c", str(chapter))
+        assert config["simulator_url"] == "http://127.0.0.1:8703"
+        assert " http://127.0.0.1:8703;" in (await here.http.get("/")).headers["content-security-policy"]
 
 
 async def test_pages_of_allowed_origins_may_read_errors(here: House, user: UUID) -> None:

@@ -91,6 +91,15 @@ def test_only_the_notifiers_hold_the_studio_token(state: State) -> None:
     assert "SCENEWIRE_STUDIO_TOKEN" not in environment(assembly, "consumer-1")
 
 
+def test_the_studio_has_the_simulators_panel_only_where_it_runs(state: State) -> None:
+    assembly = assemble(Options(base=9100, notifiers=2), state, {"SCENEWIRE_PUSH_URL": "http://studio.example"})
+    assert environment(assembly, "notifier-2")["SCENEWIRE_STUDIO_SIMULATOR_URL"] == "http://127.0.0.1:9103"
+    origins = environment(assembly, "simulator")["SCENEWIRE_SIMULATOR_ALLOWED_ORIGINS"].split(",")
+    assert origins == ["http://studio.example", "http://127.0.0.1:9101", "http://127.0.0.1:9132"]
+    real = assemble(Options(), state, {"MODELSLAB_API_KEY": "a-real-key"})
+    assert "SCENEWIRE_STUDIO_SIMULATOR_URL" not in environment(real, "notifier-1")
+
+
 def test_identity_outlives_a_run_and_its_token_is_good_for_30_days(state: State) -> None:
     first, second = state.identity(), State(state.folder).identity()
     assert first == second

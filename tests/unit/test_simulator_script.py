@@ -18,7 +18,7 @@ from local.modelslab.periods import LongTail, Period, Uniform, draw
 from local.modelslab.profiles import PROFILES
 from local.modelslab.script import Action, Rule, Script
 from local.modelslab.settings import SimulatorSettings
-from tests.unit.simulated import HandClock, Simulator
+from tests.unit.simulated import SUBMIT, HandClock, Simulator
 
 
 @pytest.fixture
@@ -388,3 +388,23 @@ def test_the_readme_names_every_fault_profile_and_word() -> None:
         assert f"| `{name}` | {fault.code} |" in readme
     for word in (*PROFILES, *Script.model_fields, *Action.model_fields, *Rule.model_fields):
         assert f"`{word}`" in readme or f'"{word}"' in readme or f"`{word}." in readme, word
+
+
+async def test_the_studios_page_alone_may_write_the_script() -> None:
+    simulator = Simulator(allowed_origins="http://127.0.0.1:8701/, https://studio.example/page")
+    try:
+        asks = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "content-type"}
+        for origin, welcome in (("http://127.0.0.1:8701", True), ("https://studio.example", True), ("null", False)):
+            asked = await simulator.http.options("/simulator/script", headers={"Origin": origin, **asks})
+            assert (asked.headers.get("access-control-allow-origin") == origin) is welcome
+            read = await simulator.http.get("/simulator/counters", headers={"Origin": origin})
+            assert (read.headers.get("access-control-allow-origin") == origin) is welcome
+        refused = await simulator.http.put(
+            "/simulator/script", json={"x": 1}, headers={"Origin": "https://studio.example"}
+        )
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (422, "https://studio.example")
+        # the provider's own side answers a browser's page as the provider does: not at all
+        submitted = await simulator.http.post(SUBMIT, json={}, headers={"Origin": "http://127.0.0.1:8701"})
+        assert "access-control-allow-origin" not in submitted.headers
+    finally:
+        await simulator.close()
