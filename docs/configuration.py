@@ -53,7 +53,7 @@ _SECTIONS: tuple[tuple[str, str, type[BaseSettings]], ...] = (
     ("Notifier", "", PushSettings),
     (
         "Simulator",
-        "`python -m local.modelslab`; each is a command-line option too. `make run` sets slots and journal.",
+        "`python -m local.modelslab`; each is a command-line option too. `make run` sets slots, journal and origins.",
         SimulatorSettings,
     ),
 )

@@ -151,10 +151,9 @@ export class SimulatorPanel extends HTMLElement {
         el(
           "tr",
           {},
-          el("td", {}, String(id)),
           el("td", {}, state),
           el("td", {}, charged ? "charged" : "free"),
-          el("td", { class: "prompt", title: `${model}: ${prompt}` }, el("strong", {}, model), ` ${prompt}`),
+          el("td", { class: "prompt", title: `${id}: ${prompt}` }, el("strong", {}, model), ` ${prompt}`),
         ),
       ),
     );
@@ -191,15 +190,15 @@ export class SimulatorPanel extends HTMLElement {
     parts.rules = el("ol", { class: "rules", "aria-label": "Rules in force" });
     parts.noRules = el("p", { class: "when" }, "No rules: the profile alone decides.");
     parts.jobRows = el("tbody");
-    parts.jobs = el("table", { hidden: true }, el("caption", {}, "Latest jobs"), el("thead", {}, el("tr", {}, ...["Id", "State", "Cost", "Asked for"].map((head) => el("th", { scope: "col" }, head)))), parts.jobRows);
+    parts.jobs = el("table", { hidden: true }, el("caption", {}, "Latest jobs"), el("thead", {}, el("tr", {}, ...["State", "Cost", "Asked for"].map((head) => el("th", { scope: "col" }, head)))), parts.jobRows);
     const field = (label, input) => el("div", { class: "field" }, el("label", { for: input.id }, label), input);
     const form = el(
       "form",
       { "aria-labelledby": "simulator-rule", onsubmit: (event) => this.#add(event) },
       el("h3", { id: "simulator-rule" }, "A rule of your own"),
       field("What happens", parts.fate),
-      el("div", { class: "pair" }, field("Where the prompt holds", parts.text), field("Where the model is", parts.model)),
-      el("div", { class: "pair" }, field("At such call only, from 1", parts.nth), field("In percent of such calls", parts.percent)),
+      el("div", { class: "pair" }, field("Prompt contains", parts.text), field("Model is", parts.model)),
+      el("div", { class: "pair" }, field("Only call number", parts.nth), field("In percent of calls", parts.percent)),
       el("button", { type: "submit", class: "primary small" }, "Add the rule"),
     );
     const clear = () => this.#play({}, "Back to how it was started, without rules.");
