@@ -4,7 +4,6 @@ import asyncio
 import sys
 
 from notifier.app import build
-from notifier.protocol import PushProtocol
 from notifier.settings import Settings
 from telemetry import logs, traces
 from telemetry.settings import load
@@ -39,10 +38,7 @@ def main() -> int:
                 bound,
                 drained,
                 grace=settings.drain_window,
-                ws=PushProtocol,
-                ws_max_size=settings.socket_message_bytes,
-                ws_ping_interval=settings.ping_interval,
-                ws_ping_timeout=settings.ping_timeout,
+                ws=notifier.sockets,
             )
         finally:
             draining.cancel()

@@ -9,7 +9,7 @@ from functools import partial
 import httpx
 import structlog
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from media.store import Media, MediaUnavailable
 from messaging.tail import Tail
@@ -19,10 +19,11 @@ from notifier.cursors import Cursors
 from notifier.handlers import StatusEvents
 from notifier.hub import Hub
 from notifier.operations import DESCRIPTION, OPERATIONS
-from notifier.outlet import Stalls
+from notifier.outlet import Outlets
 from notifier.outlook import Outlook
 from notifier.pictures import Pictures
 from notifier.polls import Polls
+from notifier.rounds import Rounds
 from notifier.routes import Statuses
 from notifier.settings import Settings
 from notifier.snapshots import Snapshots
@@ -47,23 +48,19 @@ _LEAVING_SECONDS, _ALL_LEFT_SECONDS = 0.75, 2.5
 
 
 class Notifier:
-    """The ASGI application, and how to send everybody away before it stops."""
+    """The ASGI application, what serves its sockets (past ASGI), and how to send everybody away at a stop."""
 
     def __init__(
-        self, http: Starlette, sockets: ASGIApp, connections: Connections, polls: Polls, events: StatusEvents
+        self, http: Starlette, sockets: Sockets, connections: Connections, polls: Polls, events: StatusEvents
     ) -> None:
         self._http = http
-        self._sockets = sockets
+        self.sockets = sockets
         self.connections = connections
         self.polls = polls
         self.events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            # past the HTTP middlewares: they have nothing to say to a socket
-            await self._sockets(scope, receive, send)
-        else:
-            await self._http(scope, receive, send)
+        await self._http(scope, receive, send)
 
     async def drain(self) -> None:
         """Answer the held polls, send the sockets away; new ones are sent away at once."""
@@ -78,7 +75,7 @@ def build(
     can_open: Collection[str] | None = None,
     jwks: httpx.AsyncBaseTransport | None = None,
 ) -> Notifier:
-    """The ASGI application; serve it with `ws=notifier.protocol.PushProtocol`.
+    """The ASGI application; serve it with its `sockets` for `ws`. To be called in the event loop.
 
     Its lifespan follows the log of status events and closes what it opened. Kafka and Postgres may be away meanwhile.
     `clock` tells the time (seconds since 1970) that tokens are judged by; `can_open` (extensions) are the pictures that
@@ -94,9 +91,11 @@ def build(
     outlook = Outlook(partial(queueing.queue, database, depth=settings.queue_depth))
     snapshots = Snapshots(reader, hub, cursors, outlook)
     polls = Polls(hub, limit=settings.long_polls)
-    stalls = Stalls(settings.stall_timeout, clock=time.monotonic)
+    loop = asyncio.get_running_loop()
+    outlets = Outlets(settings.stall_timeout, clock=time.monotonic, soon=loop.call_soon)
+    rounds = Rounds(interval=settings.ping_interval, timeout=settings.ping_timeout, clock=loop.time)
     connections = Connections(
-        hub=hub, snapshots=snapshots, verifier=verifier, stalls=stalls, settings=settings, clock=clock
+        hub=hub, snapshots=snapshots, verifier=verifier, outlets=outlets, settings=settings, clock=clock
     )
     tail = Tail(settings, topics.STATUS)
 
@@ -140,7 +139,8 @@ def build(
         await database.open()
         following = asyncio.create_task(_follow(events), name="status events")
         tasks = [
-            asyncio.create_task(stalls.run(sockets.beat), name="stalls"),
+            asyncio.create_task(outlets.run(sockets.beat), name="stalls"),
+            asyncio.create_task(rounds.run(), name="rounds"),
             asyncio.create_task(_measure(connections), name="measure"),
             asyncio.create_task(verifier.run(), name="jwks"),
             asyncio.create_task(health.run(asyncio.Event(), every=settings.health_look), name="health"),
@@ -170,7 +170,7 @@ def build(
         away=(Unavailable, MediaUnavailable),
         lifespan=lifespan,
     )
-    return Notifier(http, Sockets(connections, settings), connections, polls, events)
+    return Notifier(http, Sockets(connections, rounds, settings), connections, polls, events)
 
 
 async def _follow(events: StatusEvents) -> None:

@@ -4,10 +4,11 @@ Knows neither ASGI nor uvicorn: text comes in by `receive`, frames go out by the
 """
 
 import asyncio
+import math
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 from pydantic import ValidationError
@@ -16,7 +17,7 @@ from notifier.events import Event
 from notifier.frames import PING, PONG, frame_of
 from notifier.hub import Hub
 from notifier.outlet import Outlet
-from notifier.rates import Allowance
+from notifier.rates import Rate
 from notifier.scopes import Key, chapter_key, mine_key, record_key
 from notifier.settings import PushSettings
 from notifier.snapshots import Snapshots
@@ -44,57 +45,65 @@ _COME_BACK_MS = (500, 3000)
 _POSTPONED = 32
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What all connections of a process have in common. `admit` counts a connection for its caller, or refuses it;
+    `clock` tells the time that tokens are judged by, `time` the event loop's."""
+
+    hub: Hub
+    snapshots: Snapshots
+    verifier: Verifier
+    settings: PushSettings
+    rate: Rate
+    admit: Callable[["Connection", Caller], bool]
+    clock: Callable[[], float]
+    time: Callable[[], float]
+
+
 class Connection:
-    def __init__(
-        self,
-        outlet: Outlet,
-        *,
-        hub: Hub,
-        snapshots: Snapshots,
-        verifier: Verifier,
-        settings: PushSettings,
-        admit: Callable[["Connection", Caller], bool],
-        clock: Callable[[], float],
-    ) -> None:
-        self._outlet = outlet
-        self._hub = hub
-        self._snapshots = snapshots
-        self._verifier = verifier
-        self._settings = settings
-        self._admit = admit
-        self._clock = clock
-        self._loop = asyncio.get_running_loop()
+    """Of an idle one nothing runs: no task, no timer."""
+
+    __slots__ = (
+        "_around", "_authorising", "_deadline", "_ends_at", "_postponed", "_reading", "_subscriptions", "_to_read",
+        "_used_until", "caller", "outlet",
+    )  # fmt: skip
+
+    def __init__(self, outlet: Outlet, around: Around) -> None:
+        self.outlet = outlet
+        self._around = around
         self._subscriptions = Subscriptions()
-        self._reading: set[asyncio.Task[None]] = set()
         # one snapshot at a time: a later one never shows less than an earlier one did
-        self._one_read = asyncio.Lock()
-        self._allowance = Allowance(settings.socket_message_rate, settings.socket_message_burst, self._loop.time)
+        self._reading: asyncio.Task[None] | None = None
+        self._to_read: list[tuple[Subscription, str | None]] | None = None
+        # the loop's time at which the token lapses, or has to be there; a timer only when that is near
+        self._ends_at = math.inf
         self._deadline: asyncio.TimerHandle | None = None
-        self._next_ping: asyncio.TimerHandle | None = None
         # what comes while a token's key is looked for, in the order it came
+        self._authorising: asyncio.Task[None] | None = None
         self._postponed: list[str] | None = None
+        self._used_until = 0.0
         self.caller: Caller | None = None
 
     def start(self, token: str | None) -> None:
         """The line is open. `token` came with the handshake; without one an `auth` frame is waited for."""
-        self._next_ping = self._loop.call_later(self._settings.ping_interval, self._ping)
         if token is None:
-            self._deadline = self._loop.call_later(
-                self._settings.auth_timeout, self._close, CloseCode.AUTH_TIMEOUT, "no token in time"
-            )
+            self._end_at(self._around.time() + self._around.settings.auth_timeout)
         else:
             self._authorise(token)
 
+    def may_send(self) -> bool:
+        """Whether the client may have sent this frame, data or control; it is closed for one too many."""
+        if self.outlet.closed:
+            return False
+        used_until = self._around.rate.spend(self._used_until, self._around.time())
+        if used_until is None:
+            self._close(CloseCode.TOO_MANY, "too many messages")
+            return False
+        self._used_until = used_until
+        return True
+
     def receive(self, text: str) -> None:
         """One message of the client."""
-        if self._outlet.closed:
-            return
-        if not self._allowance.spend():
-            self._close(CloseCode.TOO_MANY, "too many messages")
-        else:
-            self._take(text)
-
-    def _take(self, text: str) -> None:
         if self._postponed is not None:
             self._postponed.append(text)
             if len(self._postponed) > _POSTPONED:
@@ -107,7 +116,7 @@ class Connection:
                 self._close(CloseCode.BAD_MESSAGE, "not a frame of scenewire.v1+json")
             return
         if isinstance(frame, Ping):
-            self._outlet.put("pong", PONG)
+            self.outlet.put("pong", PONG)
         elif isinstance(frame, Auth):
             self._authorise(frame.token)
         elif self.caller is None:
@@ -129,16 +138,21 @@ class Connection:
         wait = round(random.uniform(0.1, max(0.2, within)) * 1000)
         self._close(code, reason, last=frame_of(Bye(code=code, retry_after_ms=wait)))
 
+    def ping(self) -> None:
+        """It is time to, as it is once an interval."""
+        self._arm_when_near()
+        self.outlet.put("ping", PING)
+
     def end(self) -> None:
         """The line is gone; called once, whoever ended it."""
-        self._outlet.gone()
-        for timer in (self._deadline, self._next_ping):
-            if timer is not None:
-                timer.cancel()
-        for task in self._reading:
-            task.cancel()
+        self.outlet.gone()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        for task in (self._reading, self._authorising):
+            if task is not None:
+                task.cancel()
         for key in list(self._subscriptions.keys()):
-            self._hub.leave(key, self)
+            self._around.hub.leave(key, self)
 
     @property
     def subscriptions(self) -> int:
@@ -146,7 +160,7 @@ class Connection:
 
     def lapses_in(self) -> float:
         """Seconds until the socket is closed for want of a token that is valid."""
-        return self._deadline.when() - self._loop.time() if self._deadline is not None else 0.0
+        return self._ends_at - self._around.time()
 
     # a listener of the hub
 
@@ -157,16 +171,16 @@ class Connection:
 
     def ended(self, key: Key) -> None:
         for subscription in self._subscriptions.live(key):
-            self._outlet.put(("end", subscription.id), subscription.end_frame)
+            self.outlet.put(("end", subscription.id), subscription.end_frame)
 
     # who it is
 
     def _authorise(self, token: str) -> None:
         try:
-            caller = self._verifier.verify(token)
+            caller = self._around.verifier.verify(token)
         except KeyUnknown:
             self._postponed = []
-            self._start(self._authorise_later(token))
+            self._authorising = asyncio.get_running_loop().create_task(self._authorise_later(token))
         except (Unauthorized, KeysAway) as refusal:
             self._turn_away(refusal)
         else:
@@ -175,15 +189,15 @@ class Connection:
     async def _authorise_later(self, token: str) -> None:
         """The token's key may have been published since the keys were read."""
         try:
-            caller = await self._verifier.verified(token)
+            caller = await self._around.verifier.verified(token)
         except (Unauthorized, KeysAway) as refusal:
             self._turn_away(refusal)
             return
-        postponed, self._postponed = self._postponed or [], None
+        postponed, self._postponed, self._authorising = self._postponed or [], None, None
         self._accept(caller)
         for text in postponed:
-            if not self._outlet.closed:
-                self._take(text)
+            if not self.outlet.closed:
+                self.receive(text)
 
     def _turn_away(self, refusal: Unauthorized | KeysAway) -> None:
         if isinstance(refusal, KeysAway):
@@ -193,27 +207,43 @@ class Connection:
 
     def _accept(self, caller: Caller) -> None:
         if self.caller is None:
-            if not self._admit(self, caller):
+            if not self._around.admit(self, caller):
                 self._close(CloseCode.TOO_MANY, "too many sockets of this user")
                 return
         elif caller.user_id != self.caller.user_id:
             self._close(CloseCode.FORBIDDEN, "the token is another user's")
             return
         self.caller = caller
+        self._end_at(self._around.time() + max(0.0, caller.expires_at + LEEWAY - self._around.clock()))
+        expires_at = datetime.fromtimestamp(min(caller.expires_at, _LAST_SECOND), UTC).isoformat()
+        ping_interval_ms = round(self._around.settings.ping_interval * 1000)
+        self.outlet.put("welcome", frame_of(Welcome(ping_interval_ms=ping_interval_ms, expires_at=expires_at)))
+
+    def _end_at(self, moment: float) -> None:
+        """When `_lapse` is due. While that is far, the next ping looks again: a timer for hours would be kept for each
+        connection, and hardly ever fire."""
+        self._ends_at = moment
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = self._loop.call_later(
-            max(0.0, caller.expires_at + LEEWAY - self._clock()), self._close, CloseCode.UNAUTHORIZED, "token_expired"
-        )
-        expires_at = datetime.fromtimestamp(min(caller.expires_at, _LAST_SECOND), UTC).isoformat()
-        ping_interval_ms = round(self._settings.ping_interval * 1000)
-        self._outlet.put("welcome", frame_of(Welcome(ping_interval_ms=ping_interval_ms, expires_at=expires_at)))
+            self._deadline = None
+        self._arm_when_near()
+
+    def _arm_when_near(self) -> None:
+        near = self._ends_at - self._around.time() <= 2 * self._around.settings.ping_interval
+        if near and self._deadline is None:
+            self._deadline = asyncio.get_running_loop().call_at(self._ends_at, self._lapse)
+
+    def _lapse(self) -> None:
+        if self.caller is None:
+            self._close(CloseCode.AUTH_TIMEOUT, "no token in time")
+        else:
+            self._close(CloseCode.UNAUTHORIZED, "token_expired")
 
     # what it watches
 
     def _subscribe(self, frame: Subscribe, caller: Caller) -> None:
         self._unsubscribe(frame.id)
-        if len(self._subscriptions) >= self._settings.socket_subscriptions:
+        if len(self._subscriptions) >= self._around.settings.socket_subscriptions:
             self._close(CloseCode.TOO_MANY, "too many subscriptions")
             return
         if frame.chapter_id is not None:
@@ -224,23 +254,31 @@ class Connection:
             key = mine_key(caller.user_id)
         subscription = Subscription(frame.id, key)
         if self._subscriptions.add(subscription):
-            self._hub.join(key, self)
-        self._start(self._show(subscription, "snapshot" if frame.cursor else None))
+            self._around.hub.join(key, self)
+        resumed = "snapshot" if frame.cursor else None
+        if self._to_read is not None:
+            self._to_read.append((subscription, resumed))
+        else:
+            self._to_read = [(subscription, resumed)]
+            self._reading = asyncio.get_running_loop().create_task(self._show(self._to_read))
 
     def _unsubscribe(self, subscription_id: str) -> None:
         key = self._subscriptions.remove(subscription_id)
         if key is not None:
-            self._hub.leave(key, self)
+            self._around.hub.leave(key, self)
 
-    async def _show(self, subscription: Subscription, resumed: str | None) -> None:
-        async with self._one_read:
+    async def _show(self, wanted: list[tuple[Subscription, str | None]]) -> None:
+        for subscription, resumed in wanted:
+            # snapshots may be large: none is made for a client that does not read
+            await self.outlet.free()
             await self._read_and_show(subscription, resumed)
+        self._to_read = self._reading = None
 
     async def _read_and_show(self, subscription: Subscription, resumed: str | None) -> None:
-        if self._outlet.closed or not self._subscriptions.holds(subscription):
+        if self.outlet.closed or not self._subscriptions.holds(subscription):
             return
         try:
-            snapshot = await self._snapshots.take(subscription.key)
+            snapshot = await self._around.snapshots.take(subscription.key)
         except Unavailable:
             self._come_back("the database is away")
             return
@@ -248,52 +286,43 @@ class Connection:
             log.exception("snapshot_failed", scope=subscription.key[0])
             self._close(CloseCode.COME_BACK_LATER, "something went wrong on our side")
             return
-        if self._outlet.closed or not self._subscriptions.holds(subscription):
+        if self.outlet.closed or not self._subscriptions.holds(subscription):
             return
         if subscription.key[0] == "record" and not snapshot.images and not subscription.held:
             self._unsubscribe(subscription.id)
             unknown = ErrorFrame(id=subscription.id, code="not_found", message="There is no such image of yours.")
-            self._outlet.put(("error", subscription.id), frame_of(unknown))
+            self.outlet.put(("error", subscription.id), frame_of(unknown))
             return
         shown, later = self._subscriptions.settle(subscription, snapshot, resumed)
         metrics.count("snapshots", resumed=resumed or "none")
-        self._outlet.put(("snapshot", subscription.id), shown)
+        self.outlet.put(("snapshot", subscription.id), shown)
         for event in later:
             self._send(event)
-        if self._hub.finished(subscription.key):
-            self._outlet.put(("end", subscription.id), subscription.end_frame)
+        if self._around.hub.finished(subscription.key):
+            self.outlet.put(("end", subscription.id), subscription.end_frame)
 
     # what it gets
 
     def _send(self, event: Event) -> None:
-        self._outlet.put(event.record_id, event.frame)
+        self.outlet.put(event.record_id, event.frame)
         assert self.caller is not None
         for subscription in self._subscriptions.live(mine_key(self.caller.user_id)):
             if not subscription.cursor_due:
                 subscription.cursor_due = True
-                self._loop.call_later(_CURSOR_EVERY, self._send_cursor, subscription)
+                asyncio.get_running_loop().call_later(_CURSOR_EVERY, self._send_cursor, subscription)
 
     def _send_cursor(self, subscription: Subscription) -> None:
         subscription.cursor_due = False
         if self._subscriptions.holds(subscription):
-            frame = CursorFrame(id=subscription.id, cursor=self._snapshots.cursor())
-            self._outlet.put(("cursor", subscription.id), frame_of(frame))
-
-    def _ping(self) -> None:
-        self._next_ping = self._loop.call_later(self._settings.ping_interval, self._ping)
-        self._outlet.put("ping", PING)
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._reading.add(task)
-        task.add_done_callback(self._reading.discard)
+            frame = CursorFrame(id=subscription.id, cursor=self._around.snapshots.cursor())
+            self.outlet.put(("cursor", subscription.id), frame_of(frame))
 
     def _come_back(self, reason: str) -> None:
         bye = Bye(code=CloseCode.COME_BACK_LATER, retry_after_ms=random.randint(*_COME_BACK_MS))
         self._close(CloseCode.COME_BACK_LATER, reason, last=frame_of(bye))
 
     def _close(self, code: CloseCode, reason: str, last: bytes | None = None) -> None:
-        self._outlet.close(code, reason, last=last)
+        self.outlet.close(code, reason, last=last)
 
 
 _LAST_SECOND = 253_402_300_799.0

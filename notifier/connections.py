@@ -7,9 +7,10 @@ from uuid import UUID
 
 import structlog
 
-from notifier.connection import Connection
+from notifier.connection import Around, Connection
 from notifier.hub import Hub
-from notifier.outlet import Line, Outlet, Stalls
+from notifier.outlet import Line, Outlet, Outlets
+from notifier.rates import Rate
 from notifier.settings import PushSettings
 from notifier.snapshots import Snapshots
 from schemas.frames import CloseCode
@@ -30,44 +31,40 @@ class Connections:
         hub: Hub,
         snapshots: Snapshots,
         verifier: Verifier,
-        stalls: Stalls,
+        outlets: Outlets,
         settings: PushSettings,
         clock: Callable[[], float],
     ) -> None:
-        self._clock = clock
-        self._hub = hub
-        self._snapshots = snapshots
-        self._verifier = verifier
-        self._stalls = stalls
+        self._outlets = outlets
         self._settings = settings
+        self._around = Around(
+            hub=hub,
+            snapshots=snapshots,
+            verifier=verifier,
+            settings=settings,
+            rate=Rate(settings.socket_message_rate, settings.socket_message_burst),
+            admit=self._admit,
+            clock=clock,
+            time=asyncio.get_running_loop().time,
+        )
         self._open: set[Connection] = set()
         self._of_user: Counter[UUID] = Counter()
-        self._counted: dict[Connection, UUID] = {}
         self._draining = False
 
-    def open(self, line: Line) -> tuple[Connection, Outlet]:
+    def open(self, line: Line) -> Connection:
         """A connection for a line that has just been accepted."""
-        outlet = Outlet(line, self._stalls)
-        connection = Connection(
-            outlet,
-            hub=self._hub,
-            snapshots=self._snapshots,
-            verifier=self._verifier,
-            settings=self._settings,
-            admit=self._admit,
-            clock=self._clock,
-        )
+        connection = Connection(Outlet(line, self._outlets), self._around)
         self._open.add(connection)
         metrics.gauge("sockets", len(self._open))
         if self._draining:
             connection.send_away(CloseCode.RESTARTING, _RESTARTING, self._settings.drain_window)
-        return connection, outlet
+        return connection
 
     def closed(self, connection: Connection) -> None:
         connection.end()
         self._open.discard(connection)
-        user_id = self._counted.pop(connection, None)
-        if user_id is not None:
+        if connection.caller is not None:
+            user_id = connection.caller.user_id
             self._of_user[user_id] -= 1
             if not self._of_user[user_id]:
                 del self._of_user[user_id]
@@ -111,5 +108,4 @@ class Connections:
         if self._of_user[caller.user_id] >= self._settings.sockets_per_user:
             return False
         self._of_user[caller.user_id] += 1
-        self._counted[connection] = caller.user_id
         return True

@@ -7,6 +7,8 @@ from pydantic import BaseModel
 from schemas.frames import Ping, Pong
 
 _TEXT = 0x81  # FIN and opcode 1
+_CLOSE, _PING, _PONG = 0x88, 0x89, 0x8A
+_LONGEST_REASON = 123
 
 
 def text_frame(text: str) -> bytes:
@@ -18,6 +20,17 @@ def text_frame(text: str) -> bytes:
     if size < 1 << 16:
         return bytes((_TEXT, 126)) + size.to_bytes(2, "big") + payload
     return bytes((_TEXT, 127)) + size.to_bytes(8, "big") + payload
+
+
+def close_frame(code: int | None, reason: str = "") -> bytes:
+    """Section 5.5.1; without a code for the answer to a close frame that has none. A longer reason is cut."""
+    payload = b"" if code is None else code.to_bytes(2, "big") + reason.encode()[:_LONGEST_REASON]
+    return bytes((_CLOSE, len(payload))) + payload
+
+
+def pong_frame(payload: bytes) -> bytes:
+    """The answer to a protocol ping: what came with it, at most 125 bytes."""
+    return bytes((_PONG, len(payload))) + payload
 
 
 def frame_of(frame: BaseModel) -> bytes:
@@ -33,5 +46,6 @@ def snapshot_frame(subscription: str, images: Iterable[str], cursor: str, resume
     )
 
 
-PING = frame_of(Ping())
+PING = frame_of(Ping()) + bytes((_PING, 0))
+"""For the page, which cannot see protocol pings, and for us: every client answers the second one."""
 PONG = frame_of(Pong())

@@ -1,25 +1,21 @@
-"""How many messages a client may send: a token bucket."""
+"""How many messages a client may send: a token bucket, kept as one time per client (the leaky bucket as a meter of
+ITU-T I.371, GCRA)."""
 
-from collections.abc import Callable
 
+class Rate:
+    """`rate` a second, `burst` at once. One for all clients."""
 
-class Allowance:
-    __slots__ = ("_burst", "_clock", "_left", "_rate", "_seen_at")
+    __slots__ = ("_ahead", "_each")
 
-    def __init__(self, rate: float, burst: int, clock: Callable[[], float]) -> None:
-        """`rate` a second, `burst` at once."""
-        self._rate = rate
-        self._burst = float(burst)
-        self._left = float(burst)
-        self._clock = clock
-        self._seen_at = clock()
+    def __init__(self, rate: float, burst: int) -> None:
+        self._each = 1.0 / rate
+        # rounding must not cost the last of a burst
+        self._ahead = burst * self._each * (1 + 1e-9)
 
-    def spend(self) -> bool:
-        """Whether there is one left."""
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._seen_at) * self._rate)
-        self._seen_at = now
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True
+    def spend(self, used_until: float, now: float) -> float | None:
+        """The client's new time after one more message; None when there is none left. A new client's time is 0.
+
+        A client's time says until when it has used up what the rate gives.
+        """
+        used_until = max(used_until, now) + self._each
+        return used_until if used_until - now <= self._ahead else None

@@ -1,61 +1,53 @@
-"""`/ws`: from ASGI to a connection. What comes in passes through here; what goes out does not."""
+"""`/ws`: from a handshake to a connection."""
 
 import base64
 import binascii
 from collections.abc import Sequence
+from typing import Any
 
-from starlette.types import Receive, Scope, Send
-
+from notifier.connection import Connection
 from notifier.connections import Connections
-from notifier.protocol import line_of
+from notifier.handshake import Asked
+from notifier.protocol import PushProtocol, Service
+from notifier.rounds import Rounds
+from notifier.settings import Settings
 from schemas.frames import BEARER_SUBPROTOCOL_PREFIX, SUBPROTOCOL, CloseCode
-from web.settings import WebSettings
+from web.problems import Refused
 
 PATH = "/ws"
 
 
 class Sockets:
-    """The ASGI application of `/ws`. A bad token or origin is accepted and then closed with its code: a browser
-    cannot read why a handshake was refused."""
+    """What uvicorn takes for `ws=`: makes the protocol of a connection that asks to be upgraded.
 
-    def __init__(self, connections: Connections, settings: WebSettings) -> None:
-        self._connections = connections
+    A bad token or origin is accepted and then closed with its code: a browser cannot read why a handshake was refused.
+    """
+
+    def __init__(self, connections: Connections, rounds: Rounds, settings: Settings) -> None:
         self._settings = settings
+        self._service = Service(
+            answer=self._answer,
+            opened=connections.open,
+            begin=self._begin,
+            closed=connections.closed,
+            rounds=rounds,
+            message_bytes=settings.socket_message_bytes,
+        )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        if scope["path"].rstrip("/") != PATH:
-            await send({"type": "websocket.close"})
-            return
-        offered: Sequence[str] = scope.get("subprotocols", [])
-        accepted = SUBPROTOCOL if SUBPROTOCOL in offered else None
-        await send({"type": "websocket.accept", "subprotocol": accepted, "headers": []})
-        line = line_of(scope)
-        connection, outlet = self._connections.open(line)
-        try:
-            line.carry(outlet)
-            if not self._settings.allows(_origin(scope)):
-                connection.refuse(CloseCode.FORBIDDEN, "origin not allowed")
-            else:
-                connection.start(_token(offered))
-            while True:
-                message = await receive()
-                if message["type"] == "websocket.disconnect":
-                    return
-                text = message.get("text")
-                if text is None:
-                    connection.receive_binary()
-                else:
-                    connection.receive(text)
-        finally:
-            self._connections.closed(connection)
+    def __call__(self, *, config: Any, server_state: Any, app_state: Any) -> PushProtocol:
+        """As uvicorn calls it; of what it gives only the set of open connections is of use."""
+        return PushProtocol(self._service, server_state.connections)
 
+    def _answer(self, asked: Asked) -> bytes:
+        if asked.path.rstrip("/") != PATH:
+            raise Refused(404, "not_found", "There is no WebSocket at this address.")
+        return asked.accepted(SUBPROTOCOL if SUBPROTOCOL in asked.subprotocols else None)
 
-def _origin(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"origin":
-            return str(value.decode("latin-1"))
-    return None
+    def _begin(self, connection: Connection, asked: Asked) -> None:
+        if not self._settings.allows(asked.origin):
+            connection.refuse(CloseCode.FORBIDDEN, "origin not allowed")
+        else:
+            connection.start(_token(asked.subprotocols))
 
 
 def _token(offered: Sequence[str]) -> str | None:

@@ -103,26 +103,19 @@ async def serve(
     stop: asyncio.Event,
     *,
     grace: float = _GRACE,
-    ws: type[asyncio.Protocol] | str = "none",
-    ws_max_size: int = 64 * 1024,
-    ws_ping_interval: float | None = 15.0,
-    ws_ping_timeout: float | None = 8.0,
+    ws: Callable[..., asyncio.Protocol] | None = None,
     started: Callable[[], None] | None = None,
 ) -> None:
     """Serve `app` on a socket of `bind` until `stop` is set, beside whatever else runs in this loop.
 
     At the stop no connection is taken any more, running requests get `grace` seconds, then the application's lifespan
-    ends. `ws` is "none", "websockets-sansio" or a protocol class; messages are never compressed. Raises `StartFailed`
-    when the lifespan does not start.
+    ends. `ws` makes the protocol of a connection that asks to become a WebSocket, from uvicorn's `config`,
+    `server_state` and `app_state`; without it nobody may. Raises `StartFailed` when the lifespan does not start.
     """
     config = uvicorn.Config(
         app,
         http="httptools",
-        ws=ws,
-        ws_max_size=ws_max_size,
-        ws_ping_interval=ws_ping_interval,
-        ws_ping_timeout=ws_ping_timeout,
-        ws_per_message_deflate=False,
+        ws="none" if ws is None else ws,  # type: ignore[arg-type]
         lifespan="on",
         log_config=None,
         access_log=False,

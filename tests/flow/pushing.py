@@ -18,7 +18,6 @@ from websockets.exceptions import ConnectionClosed
 from messaging.provision import provision
 from messaging.sender import Outgoing, Sender
 from notifier.app import Notifier, build
-from notifier.protocol import PushProtocol
 from notifier.settings import Settings
 from schemas.frames import BEARER_SUBPROTOCOL_PREFIX, SUBPROTOCOL
 from schemas.requests import SceneImageRequest
@@ -185,10 +184,7 @@ async def house(settings: Settings, **given: Any) -> AsyncIterator[House]:
             bound,
             stop,
             grace=1.0,
-            ws=PushProtocol,
-            ws_max_size=settings.socket_message_bytes,
-            ws_ping_interval=settings.ping_interval,
-            ws_ping_timeout=settings.ping_timeout,
+            ws=notifier.sockets,
             started=started.set,
         )
     )

@@ -1,10 +1,13 @@
 """The way out to one client: what waits, in which order, and who is ended for not reading."""
 
+import asyncio
+from collections.abc import Callable
+
 from websockets.frames import Frame, Opcode
 
 from notifier.frames import text_frame
-from notifier.outlet import Outlet, Stalls
-from notifier.rates import Allowance
+from notifier.outlet import Outlet, Outlets
+from notifier.rates import Rate
 from telemetry import metrics
 
 
@@ -25,9 +28,11 @@ class Line:
         self.kept = bytearray()
         self.ended: tuple[int, str] | None = None
         self.aborted = False
+        self.writes = 0
         self.outlet: Outlet | None = None
 
     def write(self, frames: bytes) -> None:
+        self.writes += 1
         self.kept += frames
         self.drain(0)
         if self.kept and self.outlet is not None:
@@ -50,16 +55,16 @@ class Line:
         self.aborted = True
 
 
-def made(room: int = 10**9, *, timeout: float = 4.0) -> tuple[Line, Outlet, Stalls, Clock]:
+def made(room: int = 10**9, *, timeout: float = 4.0) -> tuple[Line, Outlet, Outlets, Clock]:
     clock, line = Clock(), Line(room)
-    stalls = Stalls(timeout, clock=clock)
-    outlet = Outlet(line, stalls)
+    outlets = Outlets(timeout, clock=clock, soon=lambda write: write())
+    outlet = Outlet(line, outlets)
     line.outlet = outlet
-    return line, outlet, stalls, clock
+    return line, outlet, outlets, clock
 
 
 def test_every_frame_that_is_written_is_counted_once() -> None:
-    line, outlet, stalls, _ = made(room=4)
+    line, outlet, outlets, _ = made(room=4)
     told = metrics.of_process().value("frames")
     for number in range(3):
         outlet.put(number, b"four")
@@ -67,7 +72,7 @@ def test_every_frame_that_is_written_is_counted_once() -> None:
     outlet.resume()
     outlet.close(1000, last=b"last")
     for _ in range(2):
-        stalls.look()
+        outlets.look()
     assert metrics.of_process().value("frames") == told + 4
 
 
@@ -119,50 +124,51 @@ def test_nothing_is_sent_after_the_close() -> None:
 
 
 def test_who_makes_no_progress_is_ended() -> None:
-    line, outlet, stalls, clock = made(room=0)
+    line, outlet, outlets, clock = made(room=0)
     outlet.put("a", b"x" * 100)
     for _ in range(7):
         clock.now += 0.5
-        stalls.look()
+        outlets.look()
     assert line.ended is None
     clock.now += 0.5
-    stalls.look()
+    outlets.look()
     assert line.ended == (4508, "too slow")
     assert line.aborted
 
 
 def test_who_drains_is_left_alone_however_busy() -> None:
-    line, outlet, stalls, clock = made(room=0)
+    line, outlet, outlets, clock = made(room=0)
     outlet.put("a", b"x" * 100)
     for _ in range(30):
         clock.now += 1.0
         # as many bytes wait as before, and yet some went
         line.drain(10)
         line.outlet = None
-        outlet.written += 10
+        assert outlet.watch is not None
+        outlet.watch.written += 10
         line.kept += b"x" * 10
-        outlet.resumed_at = clock.now
-        stalls.look()
+        outlet.watch.resumed_at = clock.now
+        outlets.look()
     assert line.ended is None
     line.drain(10**6)
-    stalls.look()
+    outlets.look()
     clock.now += 100
-    stalls.look()
+    outlets.look()
     assert line.ended is None
 
 
 def test_who_crawls_is_ended_after_a_while() -> None:
-    line, outlet, stalls, clock = made(room=0)
+    line, outlet, outlets, clock = made(room=0)
     outlet.put("a", b"x" * 1000)
     assert outlet.paused
     for _ in range(39):
         clock.now += 1.0
         line.drain(1)
-        stalls.look()
+        outlets.look()
     assert line.ended is None
     clock.now += 1.0
     line.drain(1)
-    stalls.look()
+    outlets.look()
     assert line.ended == (4508, "too slow")
 
 
@@ -172,11 +178,85 @@ def test_frames_are_those_of_rfc_6455() -> None:
         assert text_frame(text) == Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
 
-def test_an_allowance_is_spent_and_comes_back() -> None:
-    clock = Clock()
-    allowance = Allowance(2.0, 3, clock)
-    assert [allowance.spend() for _ in range(4)] == [True, True, True, False]
-    clock.now += 0.5
-    assert [allowance.spend() for _ in range(2)] == [True, False]
-    clock.now += 1000
-    assert [allowance.spend() for _ in range(4)] == [True, True, True, False]
+def test_a_rate_is_spent_and_comes_back() -> None:
+    rate = Rate(2.0, 3)
+    used: float | None = 0.0
+    now = 100.0
+
+    def spend() -> bool:
+        nonlocal used
+        after = rate.spend(used or 0.0, now)
+        used = after if after is not None else used
+        return after is not None
+
+    assert [spend() for _ in range(4)] == [True, True, True, False]
+    now += 0.5
+    assert [spend() for _ in range(2)] == [True, False]
+    now += 1000
+    assert [spend() for _ in range(4)] == [True, True, True, False]
+
+
+def test_what_is_put_within_a_turn_of_the_loop_is_one_write() -> None:
+    line = Line()
+    turns: list[Callable[[], None]] = []
+    outlets = Outlets(4.0, clock=Clock(), soon=turns.append)
+    one, other = Outlet(line, outlets), Outlet(Line(), outlets)
+    one.put("a", b"1")
+    other.put("a", b"1")
+    one.put("a", b"2")
+    one.put("b", b"3")
+    assert (bytes(line.taken), len(turns)) == (b"", 1)
+    turns[0]()
+    # nothing is left out: only what waits for a full line is replaced by what is newer
+    assert (bytes(line.taken), line.writes) == (b"123", 1)
+    one.put("a", b"4")
+    one.close(1000, last=b"5")
+    assert (bytes(line.taken), len(turns)) == (b"12345", 2)
+    turns[1]()
+    assert bytes(line.taken) == b"12345"
+
+
+def test_a_line_that_fails_keeps_no_other_from_its_frames() -> None:
+    class Torn(Line):
+        def write(self, frames: bytes) -> None:
+            raise RuntimeError("torn")
+
+    line, torn = Line(), Torn()
+    turns: list[Callable[[], None]] = []
+    outlets = Outlets(4.0, clock=Clock(), soon=turns.append)
+    Outlet(torn, outlets).put("a", b"1")
+    Outlet(line, outlets).put("a", b"1")
+    turns[0]()
+    assert torn.aborted
+    assert bytes(line.taken) == b"1"
+
+
+def test_who_is_too_far_behind_is_ended_at_once() -> None:
+    line, outlet, *_ = made(room=0)
+    outlet.put("first", b"0")
+    for number in range(256):
+        outlet.put(number, b"x" * 1024)
+    assert line.ended is None
+    outlet.put(0, b"x" * 1024)
+    assert line.ended is None
+    outlet.put("one more", b"x")
+    assert line.ended == (4508, "too slow")
+    assert line.aborted
+
+
+async def test_whoever_has_much_to_send_waits_until_the_line_is_free() -> None:
+    line, outlet, *_ = made(room=0)
+    await outlet.free()
+    outlet.put("first", b"0")
+    waiting = asyncio.ensure_future(outlet.free())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    line.drain(100)
+    outlet.resume()
+    await waiting
+    line.room = 0
+    outlet.put("second", b"0")
+    waiting = asyncio.ensure_future(outlet.free())
+    await asyncio.sleep(0)
+    outlet.gone()
+    await waiting
