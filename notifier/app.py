@@ -26,6 +26,7 @@ from notifier.polls import Polls
 from notifier.rounds import Rounds
 from notifier.routes import Statuses
 from notifier.settings import Settings
+from notifier.shares import Sharing
 from notifier.snapshots import Snapshots
 from notifier.sockets import Sockets
 from notifier.thumbnails import Thumbnails
@@ -37,6 +38,7 @@ from telemetry import metrics
 from web.application import application
 from web.auth import Verifier
 from web.health import Health
+from web.shares import Shares
 
 log = structlog.get_logger()
 
@@ -111,6 +113,7 @@ def build(
     verifier.report(health)
     health.stall("status events", events.stuck, within=settings.health_stall)
     sockets = health.watch("sockets", within=settings.health_stall)
+    sharing = Sharing(Shares(settings.signing_secrets, clock=clock), verifier, life=settings.share_life)
     statuses = Statuses(
         reader=reader,
         outlook=outlook,
@@ -163,7 +166,7 @@ def build(
         TITLE,
         settings=settings,
         health=health,
-        routes=[*statuses.routes(), *pictures.routes(), *studio.routes(settings)],
+        routes=[*statuses.routes(), *pictures.routes(), *sharing.routes(), *studio.routes(settings)],
         operations=OPERATIONS,
         server_url=settings.push_url,
         description=DESCRIPTION,

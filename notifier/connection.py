@@ -18,7 +18,7 @@ from notifier.frames import PING, PONG, frame_of
 from notifier.hub import Hub
 from notifier.outlet import Outlet
 from notifier.rates import Rate
-from notifier.scopes import Key, chapter_key, mine_key, record_key
+from notifier.scopes import Key, chapter_key, mine_key, reaches, record_key
 from notifier.settings import PushSettings
 from notifier.snapshots import Snapshots
 from notifier.subscriptions import Subscription, Subscriptions
@@ -210,8 +210,8 @@ class Connection:
             if not self._around.admit(self, caller):
                 self._close(CloseCode.TOO_MANY, "too many sockets of this user")
                 return
-        elif caller.user_id != self.caller.user_id:
-            self._close(CloseCode.FORBIDDEN, "the token is another user's")
+        elif (caller.user_id, caller.chapter_id) != (self.caller.user_id, self.caller.chapter_id):
+            self._close(CloseCode.FORBIDDEN, "the token is another user's, or shows something else")
             return
         self.caller = caller
         self._end_at(self._around.time() + max(0.0, caller.expires_at + LEEWAY - self._around.clock()))
@@ -252,7 +252,10 @@ class Connection:
             key = record_key(caller.user_id, frame.record_id)
         else:
             key = mine_key(caller.user_id)
-        subscription = Subscription(frame.id, key)
+        if not reaches(caller.chapter_id, key):
+            self._refuse(frame.id, "forbidden", "This token shows one chapter, and nothing else.")
+            return
+        subscription = Subscription(frame.id, key, caller.chapter_id)
         if self._subscriptions.add(subscription):
             self._around.hub.join(key, self)
         resumed = "snapshot" if frame.cursor else None
@@ -288,10 +291,9 @@ class Connection:
             return
         if self.outlet.closed or not self._subscriptions.holds(subscription):
             return
-        if subscription.key[0] == "record" and not snapshot.images and not subscription.held:
+        if subscription.key[0] == "record" and not subscription.is_shown(snapshot.images):
             self._unsubscribe(subscription.id)
-            unknown = ErrorFrame(id=subscription.id, code="not_found", message="There is no such image of yours.")
-            self.outlet.put(("error", subscription.id), frame_of(unknown))
+            self._refuse(subscription.id, "not_found", "There is no such image of yours.")
             return
         shown, later = self._subscriptions.settle(subscription, snapshot, resumed)
         metrics.count("snapshots", resumed=resumed or "none")
@@ -300,6 +302,10 @@ class Connection:
             self._send(event)
         if self._around.hub.finished(subscription.key):
             self.outlet.put(("end", subscription.id), subscription.end_frame)
+
+    def _refuse(self, subscription_id: str, code: str, message: str) -> None:
+        refusal = ErrorFrame(id=subscription_id, code=code, message=message)
+        self.outlet.put(("error", subscription_id), frame_of(refusal))
 
     # what it gets
 

@@ -2,6 +2,8 @@
 
 from notifier.pictures import FILE, OWN_FILE, THUMBNAIL
 from notifier.routes import CHAPTER_IMAGES, RECORD, SCENE_STATUS
+from notifier.shares import SHARE
+from schemas.shares import Share
 from schemas.statuses import ChapterImages, ImageStatus, SceneStatus
 from web.openapi import CHAPTER_ID, RECORD_ID, SCENE_NUMBER, Answer, Operation, Parameter
 
@@ -36,7 +38,7 @@ OPERATIONS: tuple[Operation, ...] = (
             "header, until the newest request has ended."
         ),
         parameters=(CHAPTER_ID, SCENE_NUMBER, _IF_NONE_MATCH, _PREFER),
-        problems=(401, 404, 422, 503),
+        problems=(401, 403, 404, 422, 503),
     ),
     Operation(
         "get",
@@ -51,7 +53,7 @@ OPERATIONS: tuple[Operation, ...] = (
             _IF_NONE_MATCH,
             _PREFER,
         ),
-        problems=(401, 422, 503),
+        problems=(401, 403, 422, 503),
     ),
     Operation(
         "get",
@@ -61,6 +63,20 @@ OPERATIONS: tuple[Operation, ...] = (
         {200: Answer("the status", ImageStatus, headers=_HEADERS), 304: _NOT_MODIFIED},
         parameters=(RECORD_ID, _IF_NONE_MATCH, _PREFER),
         problems=(401, 404, 422, 503),
+    ),
+    Operation(
+        "post",
+        SHARE,
+        "shareChapter",
+        "A token with which others may watch one's chapter",
+        {200: Answer("the token", Share, headers={"Cache-Control": "`no-store`"})},
+        description=(
+            "It shows this chapter as you see it, on the addresses above and on `/ws`, for 15 minutes "
+            "(`SCENEWIRE_SHARE_LIFE`), and nothing else: not your other chapters, not `mine`. It changes nothing and "
+            "cannot be shared on. For a page of another service: that asks with its own server for a new one in time."
+        ),
+        parameters=(CHAPTER_ID,),
+        problems=(401, 403, 422, 503),
     ),
     Operation(
         "get",
@@ -111,6 +127,6 @@ OPERATIONS: tuple[Operation, ...] = (
         "To the address of one's own picture",
         {307: Answer("the picture's address", headers={"Location": "the signed address"})},
         parameters=(RECORD_ID,),
-        problems=(401, 404, 422, 503),
+        problems=(401, 403, 404, 422, 503),
     ),
 )

@@ -16,12 +16,12 @@ from notifier.events import Event
 from notifier.hub import Hub
 from notifier.outlook import Outlook
 from notifier.polls import Polls, Tags, wait_of
-from notifier.scopes import Key, chapter_key, record_key
+from notifier.scopes import Key, chapter_key, reaches, record_key, shows
 from notifier.snapshots import Snapshots
 from schemas.words import TERMINAL, Stage, Status
 from storage.reading import Image, Reader, Scene
 from telemetry import metrics
-from web.auth import LEEWAY, Caller, Verifier
+from web.auth import LEEWAY, Caller, NotShared, Verifier
 from web.parameters import scene_number_of, uuid_of
 from web.problems import Refused
 
@@ -64,9 +64,10 @@ class Statuses:
 
     async def scene(self, request: Request) -> Response:
         """`latest` of a scene, and `current`."""
-        caller = await self._verifier.of_headers(request.headers.get("authorization"))
+        caller = await self._verifier.viewer(request.headers.get("authorization"))
         chapter_id = uuid_of(request.path_params, "chapter_id")
         number = scene_number_of(request.path_params)
+        key = _within(caller, chapter_key(caller.user_id, chapter_id))
 
         async def read() -> "_Answer":
             scene = await self._reader.scene(caller.user_id, chapter_id, number)
@@ -78,16 +79,16 @@ class Statuses:
         def of_scene(event: Event) -> bool:
             return event.scene_number == number
 
-        return await self._answered(request, caller, chapter_key(caller.user_id, chapter_id), read, of_scene)
+        return await self._answered(request, caller, key, read, of_scene)
 
     async def record(self, request: Request) -> Response:
         """One image generation."""
-        caller = await self._verifier.of_headers(request.headers.get("authorization"))
+        caller = await self._verifier.viewer(request.headers.get("authorization"))
         record_id = uuid_of(request.path_params, "record_id")
 
         async def read() -> "_Answer":
             image = await self._reader.record(caller.user_id, record_id)
-            if image is None:
+            if image is None or not shows(caller.chapter_id, image.place):
                 raise Refused(404, "not_found", "There is no such image of yours.")
             (image,) = await self._outlook.fill([image])
             return _Answer(image, f"{image.record_id}.{image.version}", image.text)
@@ -96,11 +97,11 @@ class Statuses:
 
     async def chapter(self, request: Request) -> Response:
         """`latest` and `current` of each scene of a chapter, and the cursor from which the rest follows."""
-        caller = await self._verifier.of_headers(request.headers.get("authorization"))
+        caller = await self._verifier.viewer(request.headers.get("authorization"))
         chapter_id = uuid_of(request.path_params, "chapter_id")
         cursor = request.query_params.get("cursor")
         positions = self._cursors.read(cursor)
-        key = chapter_key(caller.user_id, chapter_id)
+        key = _within(caller, chapter_key(caller.user_id, chapter_id))
         wait = wait_of(request)
         if wait is not None and positions is not None:
             async with self._polls.hold(request, key, self._limited(wait, caller), _any) as hold:
@@ -195,6 +196,13 @@ def _list_tag(images: Iterable[Image]) -> str:
         # a row that has no versions is told apart by its text
         digest.update(f"{image.record_id}.{image.version};{'' if image.version else image.text}".encode())
     return f'W/"{digest.hexdigest()}"'
+
+
+def _within(caller: Caller, key: Key) -> Key:
+    """Raises `NotShared` where the caller's token does not reach."""
+    if not reaches(caller.chapter_id, key):
+        raise NotShared
+    return key
 
 
 def _any(event: Event) -> bool:

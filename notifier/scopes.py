@@ -23,6 +23,21 @@ def chapter_key(user_id: UUID, chapter_id: UUID) -> Key:
     return ("chapter", user_id, chapter_id)
 
 
+def reaches(shared: UUID | None, key: Key) -> bool:
+    """Whether a token that shows the chapter `shared` alone (None: all that its user has) may watch a scope.
+
+    Of a record it is known only once that is read: see `shows`.
+    """
+    kind, _, target = key
+    return shared is None or kind == "record" or (kind == "chapter" and target == shared)
+
+
+def shows(shared: UUID | None, place: str | None) -> bool:
+    """Whether such a token shows an image of this place."""
+    # rows of the old system may have it in capitals
+    return shared is None or (place is not None and place.partition("/")[0].lower() == str(shared))
+
+
 def place_of(image_type: str, chapter_id: UUID | None, scene_number: int | None) -> str | None:
     """Where an image belongs: the same text that `storage.reading` gives."""
     if image_type != "scene" or chapter_id is None or scene_number is None:

@@ -33,6 +33,7 @@ class PushSettings(BaseSettings):
     socket_subscriptions: int = Field(default=200, ge=1, description="subscriptions one socket may hold")
     sockets_per_user: int = Field(default=10_000, ge=1, description="sockets one user may hold open at one notifier")
     long_polls: int = Field(default=5_000, ge=1, description="polls one notifier holds at a time; past it 503")
+    share_life: float = Field(default=900.0, ge=1, description="seconds that a share token of a chapter is good for")
     thumbnail_pixels: int = Field(
         default=40_000_000, ge=1_000_000, description="largest picture, in pixels, that a thumbnail is made of"
     )

@@ -7,20 +7,24 @@ from pydantic_core import to_json
 
 from notifier.events import Event
 from notifier.frames import frame_of, snapshot_frame
-from notifier.scopes import Key
+from notifier.scopes import Key, shows
 from notifier.snapshots import Snapshot
 from schemas.frames import End
 from storage.reading import Image
 
 
 class Subscription:
-    """One `subscribe`. While its snapshot is read, `held` keeps the newest event of each record that matches it."""
+    """One `subscribe`. While its snapshot is read, `held` keeps the newest event of each record that matches it.
 
-    __slots__ = ("cursor_due", "held", "id", "key", "quoted")
+    `shared`: the chapter that its token shows alone, where that is a share token.
+    """
 
-    def __init__(self, subscription_id: str, key: Key) -> None:
+    __slots__ = ("cursor_due", "held", "id", "key", "quoted", "shared")
+
+    def __init__(self, subscription_id: str, key: Key, shared: UUID | None = None) -> None:
         self.id = subscription_id
         self.key = key
+        self.shared = shared
         self.quoted = to_json(subscription_id).decode()
         self.held: dict[UUID, Event] | None = {}
         self.cursor_due = False
@@ -28,6 +32,11 @@ class Subscription:
     @property
     def end_frame(self) -> bytes:
         return frame_of(End(id=self.id))
+
+    def is_shown(self, images: Iterable[Image]) -> bool:
+        """Whether anything of its scope is known, in rows or events, that its token shows."""
+        places = [image.place for image in images] + [event.place for event in (self.held or {}).values()]
+        return any(shows(self.shared, place) for place in places)
 
 
 class Subscriptions:

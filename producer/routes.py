@@ -55,7 +55,7 @@ OPERATIONS: tuple[Operation, ...] = (
             TRACEPARENT,
         ),
         body=SceneImageRequest,
-        problems=(400, 401, 408, 413, 415, 422, 503),
+        problems=(400, 401, 403, 408, 413, 415, 422, 503),
     ),
 )
 

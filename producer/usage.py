@@ -34,7 +34,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Parameter("to", "query", f"the last day, included; today by default; {LONGEST_PERIOD} days at most", _DAY),
             Parameter("chapter_id", "query", "of this chapter alone", {"type": "string", "format": "uuid"}),
         ),
-        problems=(401, 422, 503),
+        problems=(401, 403, 422, 503),
     ),
 )
 

@@ -20,11 +20,12 @@ import structlog
 from jwt.warnings import InsecureKeyLengthWarning
 
 from schemas.words import Tier
-from web import keyset
+from web import keyset, shares
 from web.health import Health
 from web.problems import Refused
 from web.published import PublishedKeys
 from web.settings import WebSettings
+from web.shares import Shares
 
 log = structlog.get_logger()
 
@@ -38,6 +39,7 @@ _HEADERS = 64
 _KNOWN = keyset.ALGORITHMS | {"HS256"}
 # RFC 7518 section 3.2: a key of the hash's size or larger
 _SHORTEST_SECRET = 32
+_INSUFFICIENT = 'Bearer realm="scenewire", error="insufficient_scope"'
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
@@ -56,10 +58,18 @@ class Forbidden(Refused):
     """403: the token is good and does not reach so far."""
 
     def __init__(self, scope: str) -> None:
-        # RFC 6750 section 3.1
-        challenge = f'Bearer realm="scenewire", error="insufficient_scope", scope="{scope}"'
         detail = f"This needs a token with the scope '{scope}'."
-        super().__init__(403, "forbidden", detail, headers={"WWW-Authenticate": challenge})
+        # RFC 6750 section 3.1
+        headers = {"WWW-Authenticate": f'{_INSUFFICIENT}, scope="{scope}"'}
+        super().__init__(403, "forbidden", detail, headers=headers)
+
+
+class NotShared(Refused):
+    """403: a share token, where it does not reach."""
+
+    def __init__(self) -> None:
+        detail = "This token shows one chapter, and nothing else: use a token of your own here."
+        super().__init__(403, "share_token_refused", detail, headers={"WWW-Authenticate": _INSUFFICIENT})
 
 
 class KeysAway(Refused):
@@ -76,13 +86,17 @@ class KeyUnknown(KeysAway):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A verified token. `expires_at` is its `exp` (seconds since 1970), before any leeway."""
+    """A verified token. `expires_at` is its `exp` (seconds since 1970), before any leeway.
+
+    `chapter_id`: of a share token, the one chapter of the user's that it shows; None for a token of the user's own.
+    """
 
     user_id: UUID
     tier: Tier
     expires_at: float
     token_hash: bytes
     scopes: frozenset[str] = frozenset()
+    chapter_id: UUID | None = None
 
 
 class Verifier:
@@ -103,15 +117,20 @@ class Verifier:
     ) -> None:
         self._secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret is not None else None
         self._published = PublishedKeys(settings, transport=jwks) if settings.jwks_url is not None else None
+        self._shares = Shares(settings.signing_secrets)
         self._audience = settings.jwt_audience
         self._clock = clock
         self._remembered = remembered
         self._known: OrderedDict[bytes, Caller] = OrderedDict()
         self._withdrawals = 0
-        if self._secret is not None and len(self._secret.encode()) < _SHORTEST_SECRET:
-            log.warning("jwt_secret_short", advice="use 32 random bytes or more for SCENEWIRE_JWT_SECRET")
-            # said once, not at every token
-            warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
+        for name, secrets in (
+            ("JWT_SECRET", [self._secret.encode()] if self._secret is not None else []),
+            ("SIGNING_SECRET", settings.signing_secrets),
+        ):
+            if any(len(secret) < _SHORTEST_SECRET for secret in secrets):
+                log.warning("secret_short", advice=f"use 32 random bytes or more for SCENEWIRE_{name}")
+                # said once, not at every token
+                warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
 
     async def run(self) -> None:
         """Keep the published keys up to date until cancelled; ends at once where there are none."""
@@ -124,7 +143,7 @@ class Verifier:
             health.depends_on("jwks", self._published.healthy)
 
     def verify(self, token: str) -> Caller:
-        """The caller a token names.
+        """The caller a token names, its own or a share token's.
 
         Raises `Unauthorized`, `KeysAway` and, where `verified` would take another look, `KeyUnknown`.
         """
@@ -161,7 +180,20 @@ class Verifier:
         return self.verify(token)
 
     async def of_headers(self, authorization: str | None) -> Caller:
-        """The caller of a request, from its Authorization header. Raises `Unauthorized` and `KeysAway`."""
+        """The caller of a request, from its Authorization header, by a token of their own.
+
+        Raises `Unauthorized`, `KeysAway` and `NotShared`.
+        """
+        caller = await self.viewer(authorization)
+        if caller.chapter_id is not None:
+            raise NotShared
+        return caller
+
+    async def viewer(self, authorization: str | None) -> Caller:
+        """The same, who may also hold a share token: show them nothing but of `chapter_id`, where it is set.
+
+        Raises `Unauthorized` and `KeysAway`.
+        """
         scheme, _, token = (authorization or "").strip().partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
@@ -169,23 +201,9 @@ class Verifier:
         return await self.verified(token)
 
     def _decode(self, token: str, digest: bytes) -> Caller:
-        algorithm, kid = _header(token.partition(".")[0])
+        algorithm, kid, shared = _header(token.partition(".")[0])
         try:
-            claims = jwt.decode(
-                token,
-                self._key(algorithm, kid),
-                # the key's own: a token does not choose what it is checked by
-                algorithms=[algorithm],
-                audience=self._audience,
-                leeway=LEEWAY,
-                # exp is checked by us at each use; a wrong sub has a code of its own
-                options={
-                    "require": ["exp"],
-                    "verify_exp": False,
-                    "verify_sub": False,
-                    "verify_aud": self._audience is not None,
-                },
-            )
+            claims = self._shares.read(token) if shared else self._claims(token, algorithm, kid)
             expires_at = float(claims["exp"])
         except jwt.MissingRequiredClaimError as error:
             raise Unauthorized("token_invalid", f"The token lacks the claim '{error.claim}'.") from None
@@ -200,10 +218,36 @@ class Verifier:
             raise Unauthorized("token_invalid", f"The token is not a valid {algorithm} JWT.") from None
         if not math.isfinite(expires_at):
             raise Unauthorized("token_invalid", "The token's exp is not a time.")
-        subject = claims.get("sub")
-        if not isinstance(subject, str) or _UUID.fullmatch(subject) is None:
+        subject = _uuid(claims.get("sub"))
+        if subject is None:
             raise Unauthorized("subject_not_uuid", "The token's sub must be the user's UUID.")
-        return Caller(UUID(subject), tier_of(claims), expires_at, digest, scopes_of(claims))
+        if not shared:
+            return Caller(subject, tier_of(claims), expires_at, digest, scopes_of(claims))
+        chapter_id = _uuid(claims["chapter_id"])
+        if chapter_id is None:
+            raise Unauthorized("token_invalid", "The token names no chapter.")
+        return Caller(subject, Tier.STANDARD, expires_at, digest, chapter_id=chapter_id)
+
+    def _claims(self, token: str, algorithm: str, kid: str | None) -> dict[str, Any]:
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            self._key(algorithm, kid),
+            # the key's own: a token does not choose what it is checked by
+            algorithms=[algorithm],
+            audience=self._audience,
+            leeway=LEEWAY,
+            # exp is checked by us at each use; a wrong sub has a code of its own
+            options={
+                "require": ["exp"],
+                "verify_exp": False,
+                "verify_sub": False,
+                "verify_aud": self._audience is not None,
+            },
+        )
+        if claims.get("iss") == shares.ISSUER:
+            # ours under another type: nobody issues that
+            raise jwt.InvalidIssuerError
+        return claims
 
     def _key(self, algorithm: str, kid: str | None) -> str | jwt.PyJWK:
         """What tokens of this algorithm are checked by."""
@@ -223,8 +267,8 @@ class Verifier:
 
 
 @lru_cache(maxsize=_HEADERS)
-def _header(segment: str) -> tuple[str, str | None]:
-    """Algorithm and `kid` of a token's first part, which is the same in all tokens of one key.
+def _header(segment: str) -> tuple[str, str | None, bool]:
+    """Algorithm, `kid` and whether it is a share token's, of a token's first part: the same in all tokens of one key.
 
     Read to choose a key; the library reads it again and has the last word.
     """
@@ -238,7 +282,11 @@ def _header(segment: str) -> tuple[str, str | None]:
     if kid is not None and not isinstance(kid, str):
         raise Unauthorized("token_invalid", "The token's kid is not text.")
     # a word of ours, that may be shown
-    return header["alg"] if header["alg"] in _KNOWN else "", kid
+    return header["alg"] if header["alg"] in _KNOWN else "", kid, header.get("typ") == shares.TYPE
+
+
+def _uuid(claim: Any) -> UUID | None:
+    return UUID(claim) if isinstance(claim, str) and _UUID.fullmatch(claim) is not None else None
 
 
 def must_have(caller: Caller, scope: str) -> None:

@@ -88,7 +88,7 @@ HEALTH: tuple[Operation, ...] = (
 _PROBLEM_MEANINGS = {
     400: "the request cannot be read",
     401: "no token, or one that is not valid",
-    403: "the token lacks the scope that this needs",
+    403: "the token lacks the scope that this needs, or is a share token, which shows one chapter alone",
     404: "unknown, or not yours",
     405: "the address does not know this method",
     408: "the body did not arrive in time",
@@ -101,7 +101,7 @@ _PROBLEM_MEANINGS = {
 
 _PROBLEM_HEADERS = {
     401: {"WWW-Authenticate": "`Bearer`"},
-    403: {"WWW-Authenticate": "`Bearer`, with the scope"},
+    403: {"WWW-Authenticate": "`Bearer`, with the scope where there is one"},
     405: {"Allow": "the methods that the address knows"},
     503: {"Retry-After": "seconds"},
 }
