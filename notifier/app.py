@@ -17,6 +17,7 @@ from notifier import studio
 from notifier.connections import Connections
 from notifier.cursors import Cursors
 from notifier.handlers import StatusEvents
+from notifier.history import History
 from notifier.hub import Hub
 from notifier.operations import DESCRIPTION, OPERATIONS
 from notifier.outlet import Outlets
@@ -124,6 +125,7 @@ def build(
         verifier=verifier,
         clock=clock,
     )
+    history = History(database=database, verifier=verifier)
     thumbnails = Thumbnails(
         media, pixels=settings.thumbnail_pixels, threads=settings.thumbnail_threads, can_open=can_open
     )
@@ -166,7 +168,13 @@ def build(
         TITLE,
         settings=settings,
         health=health,
-        routes=[*statuses.routes(), *pictures.routes(), *sharing.routes(), *studio.routes(settings)],
+        routes=[
+            *statuses.routes(),
+            *history.routes(),
+            *pictures.routes(),
+            *sharing.routes(),
+            *studio.routes(settings),
+        ],
         operations=OPERATIONS,
         server_url=settings.push_url,
         description=DESCRIPTION,

@@ -1,8 +1,10 @@
 """What `/openapi.json` says of this process."""
 
+from notifier.history import ATTEMPTS, SCENE_PICTURES
 from notifier.pictures import FILE, OWN_FILE, THUMBNAIL
 from notifier.routes import CHAPTER_IMAGES, RECORD, SCENE_STATUS
 from notifier.shares import SHARE
+from schemas.history import ImageAttempts, ScenePictures
 from schemas.shares import Share
 from schemas.statuses import ChapterImages, ImageStatus, SceneStatus
 from web.openapi import CHAPTER_ID, RECORD_ID, SCENE_NUMBER, Answer, Operation, Parameter
@@ -76,6 +78,25 @@ OPERATIONS: tuple[Operation, ...] = (
             "cannot be shared on. For a page of another service: that asks with its own server for a new one in time."
         ),
         parameters=(CHAPTER_ID,),
+        problems=(401, 403, 422, 503),
+    ),
+    Operation(
+        "get",
+        ATTEMPTS,
+        "getImageAttempts",
+        "The calls of the provider that one image generation took",
+        {200: Answer("the calls", ImageAttempts)},
+        description="Prompts and prices are their owner's: a share token does not show them.",
+        parameters=(RECORD_ID,),
+        problems=(401, 403, 404, 422, 503),
+    ),
+    Operation(
+        "get",
+        SCENE_PICTURES,
+        "getScenePictures",
+        "The pictures that a scene has had",
+        {200: Answer("its completed images", ScenePictures)},
+        parameters=(CHAPTER_ID, SCENE_NUMBER),
         problems=(401, 403, 422, 503),
     ),
     Operation(

@@ -21,11 +21,11 @@ from storage.ledger import COST
 from storage.queueing import READY, Place
 
 # the columns stand alone here, so that an index on them can be used
-_IN_CHAPTER = f"""{IMAGE_TYPE} = 'scene' AND (g.chapter_id = $2::uuid
+IN_CHAPTER = f"""{IMAGE_TYPE} = 'scene' AND (g.chapter_id = $2::uuid
     OR (g.chapter_id IS NULL AND g.metadata ->> 'chapter_id' IN ($2::uuid::text, upper($2::uuid::text))))"""
-_OF_SCENE = f"{SCENE} = $3::int"
-_NEWEST = "g.created_at DESC NULLS LAST, g.id DESC"
-_SHOWN = "(g.status = 'completed' AND g.image_url IS NOT NULL)"
+OF_SCENE = f"{SCENE} = $3::int"
+NEWEST = "g.created_at DESC NULLS LAST, g.id DESC"
+SHOWN = "(g.status = 'completed' AND g.image_url IS NOT NULL)"
 """What can be a current image: completed, and with an address to show it from."""
 _PLACE = f"CASE WHEN {IMAGE_TYPE} = 'scene' THEN {CHAPTER} || '/' || {SCENE} END"
 
@@ -44,12 +44,12 @@ _NOT_COMPUTED = '"queue_position" : null, "eta_seconds" : null'
 
 _SCENE_STATUS = f"""
 WITH scene AS (
-    SELECT * FROM image_generations g WHERE g.user_id = $1::uuid AND {_IN_CHAPTER} AND {_OF_SCENE}
+    SELECT * FROM image_generations g WHERE g.user_id = $1::uuid AND {IN_CHAPTER} AND {OF_SCENE}
 ), latest AS (
-    SELECT * FROM scene g ORDER BY {_NEWEST} LIMIT 1
+    SELECT * FROM scene g ORDER BY {NEWEST} LIMIT 1
 ), current AS (
     SELECT g.id AS current_id, g.image_url AS current_url, {THUMBNAIL} AS current_thumbnail
-    FROM scene g WHERE {_SHOWN} ORDER BY {_NEWEST} LIMIT 1
+    FROM scene g WHERE {SHOWN} ORDER BY {NEWEST} LIMIT 1
 )
 SELECT {_COLUMNS}, current_id, current_url, current_thumbnail FROM latest g LEFT JOIN current ON true"""
 
@@ -61,15 +61,15 @@ def _latest_and_current(condition: str) -> str:
 WITH found AS (
     SELECT g.*, coalesce({_PLACE}, g.id::text) AS spot FROM image_generations g WHERE {condition}
 ), ranked AS (
-    SELECT g.*, row_number() OVER (PARTITION BY g.spot ORDER BY {_NEWEST}) AS age,
-        row_number() OVER (PARTITION BY g.spot, {_SHOWN} ORDER BY {_NEWEST}) AS age_among_alike
+    SELECT g.*, row_number() OVER (PARTITION BY g.spot ORDER BY {NEWEST}) AS age,
+        row_number() OVER (PARTITION BY g.spot, {SHOWN} ORDER BY {NEWEST}) AS age_among_alike
     FROM found g
 )
-SELECT {_COLUMNS} FROM ranked g WHERE g.age = 1 OR ({_SHOWN} AND g.age_among_alike = 1)
+SELECT {_COLUMNS} FROM ranked g WHERE g.age = 1 OR ({SHOWN} AND g.age_among_alike = 1)
 ORDER BY {CHAPTER}, {SCENE}, g.created_at NULLS FIRST, g.id"""
 
 
-_CHAPTER_IMAGES = _latest_and_current(f"g.user_id = $1::uuid AND {_IN_CHAPTER} AND {SCENE} IS NOT NULL")
+_CHAPTER_IMAGES = _latest_and_current(f"g.user_id = $1::uuid AND {IN_CHAPTER} AND {SCENE} IS NOT NULL")
 _MINE = _latest_and_current("g.user_id = $1::uuid")
 
 _PICTURE = "SELECT user_id, image_key, image_url FROM image_generations WHERE id = $1::uuid"
