@@ -20,7 +20,7 @@ from telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
-_CLAIM_LIMIT = 50
+_CLAIM_LIMIT = 200
 _TICK = 0.02
 """Seconds: retries that fall due within so much of each other are one look."""
 

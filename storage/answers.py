@@ -61,8 +61,8 @@ WITH said AS (
     FROM said WHERE a.id = said.attempt_id
     RETURNING a.*, said.token AS said_token, said.ours, said.output_urls IS NOT NULL AS generated
 ), freed AS (
-    UPDATE provider_slots s SET attempt_id = NULL FROM a
-    WHERE s.attempt_id = a.id AND a.ours AND a.generated RETURNING s.slot
+    UPDATE provider_slots SET attempt_id = NULL
+    WHERE attempt_id = ANY(ARRAY(SELECT id FROM a WHERE ours AND generated)) RETURNING slot
 ), told_rows AS (
     UPDATE image_generations g SET provider_request_id = a.provider_request_id,
         stage = CASE WHEN a.generated THEN 'storing' ELSE 'generating' END,
@@ -100,22 +100,27 @@ COMPLETED = f"""done AS (
 ), {WOKEN}"""
 """CTEs that complete the records of a CTE `a`: record_id, model_id, cost, prompt, image_key, image_url, facts."""
 
+# Each by its id, whatever a plan made while there was little would rather do: as joins the batch would be held against
+# all that is claimed. `coalesce` keeps the index of open attempts out of it for the same reason.
 _STORED = f"""
 WITH stored AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[])
     AS s(attempt_id, token, image_key, image_url, facts)
+), found AS (
+    SELECT stored.*, g.id FROM stored CROSS JOIN LATERAL (
+        SELECT id FROM image_generations WHERE claim_token = stored.token OFFSET 0) g
 ), held AS (
-    SELECT g.id, stored.attempt_id, stored.image_key, stored.image_url, stored.facts
-    FROM image_generations g JOIN stored ON g.claim_token = stored.token
-    WHERE g.claim_token = ANY($2::uuid[]) AND g.status = 'in_progress' ORDER BY g.id FOR UPDATE OF g
+    SELECT f.* FROM (SELECT * FROM found ORDER BY id) f CROSS JOIN LATERAL (
+        SELECT FROM image_generations
+        WHERE id = f.id AND claim_token = f.token AND status = 'in_progress' OFFSET 0 FOR UPDATE) g
 ), a AS (
     UPDATE generation_attempts a SET
         outcome = CASE a.outcome WHEN 'uncertain' THEN 'late_success' ELSE 'success' END,
         counted = true, image_key = held.image_key, image_url = held.image_url, closed_at = now()
-    FROM held WHERE a.id = held.attempt_id AND (a.outcome IS NULL OR a.outcome = 'uncertain')
+    FROM held WHERE a.id = held.attempt_id AND coalesce(a.outcome, 'uncertain') = 'uncertain'
     RETURNING a.id, a.record_id, a.model_id, a.cost, a.prompt, held.image_key, held.image_url, held.facts
 ), freed AS (
-    UPDATE provider_slots s SET attempt_id = NULL FROM a WHERE s.attempt_id = a.id
+    UPDATE provider_slots SET attempt_id = NULL WHERE attempt_id = ANY(ARRAY(SELECT id FROM a))
 ), {COMPLETED}
 SELECT stored.token, done.id IS NOT NULL AS done, done.lane,
     extract(epoch FROM done.completed_at - done.created_at)::float8 AS took, {READ_WOKEN}

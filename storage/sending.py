@@ -37,21 +37,25 @@ SELECT g.claim_token, g.id AS record_id, {DEADLINE} > now() AS in_time FROM imag
 WHERE g.claim_token = ANY($1::uuid[]) AND g.status = 'in_progress' ORDER BY g.id FOR UPDATE
 """
 
+# each attempt by its id: as a join each of those asked for would be held against all that are open
 _MARK = f"""
 WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bool[]) AS s(record_id, attempt_id, again)),
 rivals AS (
     SELECT asked.attempt_id FROM asked WHERE EXISTS (
         SELECT FROM generation_attempts o WHERE o.record_id = asked.record_id AND o.id <> asked.attempt_id
-            AND {ANSWERED} AND (o.outcome IS NULL OR o.outcome = 'uncertain'))
+            AND {ANSWERED} AND (o.outcome IS NULL OR o.outcome = 'uncertain') OFFSET 0)
 ), made AS (
     SELECT asked.attempt_id FROM asked WHERE EXISTS (
-        SELECT FROM generation_attempts k WHERE k.record_id = asked.record_id AND {KEPT})
+        SELECT FROM generation_attempts k WHERE k.record_id = asked.record_id AND {KEPT} OFFSET 0)
+), free AS (
+    SELECT t.id FROM asked CROSS JOIN LATERAL (
+        SELECT id FROM generation_attempts o WHERE o.id = asked.attempt_id AND o.outcome IS NULL
+            AND (o.sent_at IS NULL OR asked.again AND o.provider_request_id IS NULL AND o.output_urls IS NULL)
+        OFFSET 0 FOR UPDATE) t
+    WHERE t.id NOT IN (SELECT attempt_id FROM rivals) AND t.id NOT IN (SELECT attempt_id FROM made)
 ), marked AS (
     UPDATE generation_attempts a SET sent_at = clock_timestamp(), breaker_epoch = (SELECT max(epoch) FROM breakers)
-    FROM asked
-    WHERE a.id = asked.attempt_id AND a.outcome IS NULL
-        AND (a.sent_at IS NULL OR asked.again AND a.provider_request_id IS NULL AND a.output_urls IS NULL)
-        AND a.id NOT IN (SELECT attempt_id FROM rivals) AND a.id NOT IN (SELECT attempt_id FROM made)
+    FROM free WHERE a.id = free.id
     RETURNING a.id
 )
 SELECT asked.attempt_id, asked.attempt_id IN (SELECT id FROM marked) AS marked,

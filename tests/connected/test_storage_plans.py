@@ -13,12 +13,14 @@ from schemas.letters import LetterChoice, LetterFilters
 from storage import (
     abandoned,
     admitting,
+    answers,
     deadlines,
     dispatching,
     kept,
     letters,
     queueing,
     replaying,
+    sending,
     stalling,
     takeovers,
 )
@@ -118,9 +120,10 @@ async def test_dispatch_and_admission_look_up_by_index_alone(database_url: str) 
 
 
 async def _looks_up_by_index(steps: Steps) -> None:
-    statements = (dispatching._OFFER, dispatching._CLAIM, stalling._UNDISPATCHED)
+    statements = (dispatching._OFFER, dispatching._CLAIM, sending._LOCK, sending._MARK, stalling._UNDISPATCHED)
     admissions = (admitting._ADMIT_KNOWN, admitting._CREATE, admitting._ADMIT_OVERDUE)
-    for statement in (*statements, *admissions, admitting._STILL_WAITING):
+    answered = (answers._LOCK_OURS, answers._ANSWERED, answers._STORED, answers._PROGRESS)
+    for statement in (*statements, *admissions, *answered, admitting._STILL_WAITING):
         nodes = list(_nodes(await _plan(steps, statement)))
         if statement in admissions:
             looks = [node["Index Name"] for node in nodes if node.get("Alias") == "w"]
