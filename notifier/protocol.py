@@ -206,6 +206,8 @@ class PushProtocol(asyncio.Protocol):
             assert isinstance(what, tuple)
             self._deaf = True
             if self._ending is None:
+                # what was put in this turn answers what the client sent before
+                connection.outlet.flush()
                 connection.outlet.gone()
                 # the same code back; 1005 means that there was none
                 self.transport.write(close_frame(None if what[0] == NO_CODE else what[0]))
