@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import structlog
@@ -31,7 +31,7 @@ from telemetry import metrics
 
 log = structlog.get_logger()
 
-Start = Literal["end"] | datetime | Mapping[int, int]
+Start = Literal["end"] | datetime | timedelta | Mapping[int, int]
 
 _MAX_RECORDS = 1000
 _CLOSE_SECONDS = 2.0
@@ -51,6 +51,7 @@ class Tail:
         self._real = real_topic(settings, topic)
         self._consumer: AIOKafkaConsumer | None = None
         self._positions: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
         self._stopping = asyncio.Event()
         # a consumer that is closed while it starts goes on to open connections that nobody closes
         self._opening = asyncio.Lock()
@@ -68,6 +69,11 @@ class Tail:
     def positions(self) -> dict[int, int]:
         """Partition -> offset of the next event that `batches` will give."""
         return dict(self._positions)
+
+    @property
+    def ends(self) -> dict[int, int]:
+        """Partition -> where it ended when `start` found it: what stands before was there already."""
+        return dict(self._ends)
 
     @property
     def log(self) -> bytes | None:
@@ -90,8 +96,11 @@ class Tail:
             return f"{self._waiting[0]} events wait and none comes"
         return None
 
-    async def start(self, at: Start = "end") -> None:
+    async def start(self, at: Start = "end", *, most: int = 0) -> None:
         """Find where to read from: the end, the first event not before a time, or stated offsets.
+
+        A timedelta goes so far back from the end, by `most` events of a partition at most, and one event further, so
+        that what stands before that time is known by its last event.
 
         Offsets that Kafka no longer or not yet has are moved to the nearest it has; a partition that is not stated is
         read from its first event. Tries until Kafka and the topic are there: put a limit around it, or `stop`.
@@ -101,7 +110,7 @@ class Tail:
                 async with self._opening:
                     found = await self._found()
                     await self._open()
-                    self._positions = await self._resolve(at, found)
+                    self._positions = await self._resolve(at, found, most)
                     self._log, self._other_log, self._trouble = found.id, False, None
                     self._assign()
                     if self._watching is None:
@@ -195,19 +204,25 @@ class Tail:
         async with asyncio.timeout(4 * self._settings.kafka_send_timeout):
             await consumer.start()
 
-    async def _resolve(self, at: Start, found: Log) -> dict[int, int]:
+    async def _resolve(self, at: Start, found: Log, most: int) -> dict[int, int]:
         consumer = self._consumer
         assert consumer is not None
         topic_partitions = [TopicPartition(self._real, partition) for partition in sorted(found.leaders)]
         async with asyncio.timeout(self._settings.kafka_send_timeout):
             ends: dict[TopicPartition, int] = await consumer.end_offsets(topic_partitions)
+            self._ends = {tp.partition: end for tp, end in ends.items()}
             if at == "end":
-                return {tp.partition: end for tp, end in ends.items()}
+                return self.ends
             if isinstance(at, datetime):
                 since = round(at.timestamp() * 1000)
                 times = await consumer.offsets_for_times(dict.fromkeys(topic_partitions, since))
                 return {tp.partition: times[tp].offset if times.get(tp) else ends[tp] for tp in topic_partitions}
             starts: dict[TopicPartition, int] = await consumer.beginning_offsets(topic_partitions)
+            if isinstance(at, timedelta):
+                since = round((datetime.now(UTC) - at).timestamp() * 1000)
+                times = await consumer.offsets_for_times(dict.fromkeys(topic_partitions, since))
+                first = {tp: times[tp].offset if times.get(tp) else ends[tp] for tp in topic_partitions}
+                return {tp.partition: max(first[tp] - 1, ends[tp] - most, starts[tp]) for tp in topic_partitions}
             assert not isinstance(at, str)
             return {tp.partition: min(max(at.get(tp.partition, 0), starts[tp]), ends[tp]) for tp in topic_partitions}
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 import httpx
@@ -12,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from media.store import Media, MediaUnavailable
+from messaging.stretches import Stretches
 from messaging.tail import Tail
 from notifier import studio
 from notifier.connections import Connections
@@ -19,11 +21,14 @@ from notifier.cursors import Cursors
 from notifier.handlers import StatusEvents
 from notifier.history import History
 from notifier.hub import Hub
+from notifier.memory import Memory
 from notifier.operations import DESCRIPTION, OPERATIONS
 from notifier.outlet import Outlets
 from notifier.outlook import Outlook
 from notifier.pictures import Pictures
 from notifier.polls import Polls
+from notifier.replays import Replays
+from notifier.resumption import Resumption
 from notifier.rounds import Rounds
 from notifier.routes import Statuses
 from notifier.settings import Settings
@@ -54,13 +59,23 @@ class Notifier:
     """The ASGI application, what serves its sockets (past ASGI), and how to send everybody away at a stop."""
 
     def __init__(
-        self, http: Starlette, sockets: Sockets, connections: Connections, polls: Polls, events: StatusEvents
+        self,
+        http: Starlette,
+        sockets: Sockets,
+        *,
+        connections: Connections,
+        polls: Polls,
+        events: StatusEvents,
+        memory: Memory,
+        replays: Replays,
     ) -> None:
         self._http = http
         self.sockets = sockets
         self.connections = connections
         self.polls = polls
         self.events = events
+        self.memory = memory
+        self.replays = replays
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._http(scope, receive, send)
@@ -91,8 +106,19 @@ def build(
     verifier = Verifier(settings, clock=clock, jwks=jwks)
     cursors = Cursors(settings.signing_secrets)
     hub = Hub()
+    memory = Memory(events=settings.memory_events, seconds=settings.memory_seconds)
+    replays = Replays(
+        Stretches(settings, topics.STATUS), cursors, most=settings.replay_events, seconds=settings.replay_timeout
+    )
     outlook = Outlook(partial(queueing.queue, database, depth=settings.queue_depth))
-    snapshots = Snapshots(reader, hub, cursors, outlook)
+    snapshots = Snapshots(
+        reader,
+        hub,
+        Resumption(cursors, memory, replays),
+        outlook,
+        at_once=settings.snapshots_at_once,
+        in_line=settings.snapshots_in_line,
+    )
     polls = Polls(hub, limit=settings.long_polls)
     loop = asyncio.get_running_loop()
     outlets = Outlets(settings.stall_timeout, clock=time.monotonic, soon=loop.call_soon)
@@ -106,7 +132,15 @@ def build(
         polls.renew()
         await connections.renew()
 
-    events = StatusEvents(tail, hub, cursors, catch_up=catch_up)
+    events = StatusEvents(
+        tail,
+        hub,
+        memory,
+        cursors,
+        look_back=timedelta(seconds=settings.memory_seconds),
+        most=settings.memory_events,
+        catch_up=catch_up,
+    )
     health = Health(patience=settings.health_patience)
     health.depends_on("postgres", database.ping)
     health.depends_on("kafka", events.healthy)
@@ -119,8 +153,6 @@ def build(
         reader=reader,
         outlook=outlook,
         snapshots=snapshots,
-        cursors=cursors,
-        hub=hub,
         polls=polls,
         verifier=verifier,
         clock=clock,
@@ -157,7 +189,13 @@ def build(
             for task in tasks:
                 task.cancel()
             # side by side and under one limit: each may take its whole time, with Kafka and Postgres gone
-            closing = (tail.stop(_LEAVING_SECONDS), outlook.close(), database.close())
+            closing = (
+                tail.stop(_LEAVING_SECONDS),
+                replays.close(),
+                snapshots.close(),
+                outlook.close(),
+                database.close(),
+            )
             leaving = [asyncio.ensure_future(one) for one in closing]
             await asyncio.wait([*leaving, *tasks], timeout=_ALL_LEFT_SECONDS)
             following.cancel()
@@ -181,7 +219,15 @@ def build(
         away=(Unavailable, MediaUnavailable),
         lifespan=lifespan,
     )
-    return Notifier(http, Sockets(connections, rounds, settings), connections, polls, events)
+    return Notifier(
+        http,
+        Sockets(connections, rounds, settings),
+        connections=connections,
+        polls=polls,
+        events=events,
+        memory=memory,
+        replays=replays,
+    )
 
 
 async def _follow(events: StatusEvents) -> None:

@@ -35,7 +35,6 @@ from schemas.frames import (
     Welcome,
 )
 from storage.database import Unavailable
-from telemetry import metrics
 from web.auth import LEEWAY, Caller, KeysAway, KeyUnknown, Unauthorized, Verifier
 
 log = structlog.get_logger()
@@ -142,6 +141,11 @@ class Connection:
         """It is time to, as it is once an interval."""
         self._arm_when_near()
         self.outlet.put("ping", PING)
+        # a quiet subscription keeps a cursor that memory still knows
+        for subscription in self._subscriptions.told_before(
+            self._around.time() - self._around.settings.memory_seconds / 3
+        ):
+            self._send_cursor(subscription)
 
     def end(self) -> None:
         """The line is gone; called once, whoever ended it."""
@@ -258,11 +262,10 @@ class Connection:
         subscription = Subscription(frame.id, key, caller.chapter_id)
         if self._subscriptions.add(subscription):
             self._around.hub.join(key, self)
-        resumed = "snapshot" if frame.cursor else None
         if self._to_read is not None:
-            self._to_read.append((subscription, resumed))
+            self._to_read.append((subscription, frame.cursor))
         else:
-            self._to_read = [(subscription, resumed)]
+            self._to_read = [(subscription, frame.cursor)]
             self._reading = asyncio.get_running_loop().create_task(self._show(self._to_read))
 
     def _unsubscribe(self, subscription_id: str) -> None:
@@ -271,17 +274,20 @@ class Connection:
             self._around.hub.leave(key, self)
 
     async def _show(self, wanted: list[tuple[Subscription, str | None]]) -> None:
-        for subscription, resumed in wanted:
+        for subscription, cursor in wanted:
             # snapshots may be large: none is made for a client that does not read
             await self.outlet.free()
-            await self._read_and_show(subscription, resumed)
+            await self._read_and_show(subscription, cursor)
         self._to_read = self._reading = None
 
-    async def _read_and_show(self, subscription: Subscription, resumed: str | None) -> None:
+    async def _read_and_show(self, subscription: Subscription, cursor: str | None) -> None:
         if self.outlet.closed or not self._subscriptions.holds(subscription):
             return
         try:
-            snapshot = await self._around.snapshots.take(subscription.key)
+            snapshot = await self._around.snapshots.take(subscription.key, cursor)
+            if not snapshot.whole and not subscription.is_told_by(snapshot.images):
+                # nothing of it says that this token shows the record
+                snapshot = await self._around.snapshots.take(subscription.key)
         except Unavailable:
             self._come_back("the database is away")
             return
@@ -291,12 +297,12 @@ class Connection:
             return
         if self.outlet.closed or not self._subscriptions.holds(subscription):
             return
-        if subscription.key[0] == "record" and not subscription.is_shown(snapshot.images):
+        if snapshot.whole and subscription.key[0] == "record" and not subscription.is_shown(snapshot.images):
             self._unsubscribe(subscription.id)
             self._refuse(subscription.id, "not_found", "There is no such image of yours.")
             return
-        shown, later = self._subscriptions.settle(subscription, snapshot, resumed)
-        metrics.count("snapshots", resumed=resumed or "none")
+        subscription.told_at = self._around.time()
+        shown, later = self._subscriptions.settle(subscription, snapshot)
         self.outlet.put(("snapshot", subscription.id), shown)
         for event in later:
             self._send(event)
@@ -320,7 +326,8 @@ class Connection:
     def _send_cursor(self, subscription: Subscription) -> None:
         subscription.cursor_due = False
         if self._subscriptions.holds(subscription):
-            frame = CursorFrame(id=subscription.id, cursor=self._around.snapshots.cursor())
+            subscription.told_at = self._around.time()
+            frame = CursorFrame(id=subscription.id, cursor=self._around.snapshots.cursor(subscription.key))
             self.outlet.put(("cursor", subscription.id), frame_of(frame))
 
     def _come_back(self, reason: str) -> None:

@@ -1,21 +1,40 @@
 """Cursors: where in the log of status events a client stands, as opaque signed text.
 
-A cursor holds, per partition, the offset of the next event, and a mark of the log they belong to: offsets of a log that
-Kafka lost mean nothing in the next. It names no user: a scope is authorised each time. It is packed as varints, so that
-hundreds of partitions stay below 1 KB, and carries an HMAC-SHA256 cut to 16 bytes: who invents one gets a full
-snapshot, never an error.
+A cursor holds a mark of the log it belongs to, how many partitions that had, and per partition of its scope the offset
+of the next event and a mark of the event before it. Offsets mean nothing in a log that was made anew, in one that lost
+its end and grew over it, or where keys went to other partitions since: such a cursor is of no use, and its client gets
+a snapshot. It names no user: a scope is authorised each time. It is packed as varints, so that a hundred partitions
+stay below 1 KB, and carries an HMAC-SHA256 cut to 16 bytes: who invents one gets a snapshot too, never an error.
 """
 
 import base64
 import binascii
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-_LAYOUT = 2
-_MARK_BYTES = 4
+_LAYOUT = 3
+_LOG_BYTES = 4
 _MAC_BYTES = 16
 _LONGEST = 1024
+_ROOM = _LONGEST * 3 // 4 - _MAC_BYTES
 _PURPOSE = b"scenewire cursor\x00"
+_MARK_BYTES = (4, 2, 1)
+"""Of each event before; fewer where there are so many partitions that more would not fit."""
+_WHOLE = 1
+
+
+class Position(NamedTuple):
+    """A place in one partition: the offset of the next event, and the mark of the one before (None: not known)."""
+
+    offset: int
+    mark: int | None
+
+
+def mark_of(value: bytes) -> int:
+    """What tells the event at an offset from any other that may take its place: its id and all else that it says."""
+    return zlib.crc32(value) or 1
 
 
 class Cursors:
@@ -23,43 +42,90 @@ class Cursors:
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         self._secrets = tuple(secrets)
-        #: the id of the log that positions are of; empty while it is not known
-        self.log = b""
+        self._partitions = 0
+        self._head = b""
+        self.begin(None, 0)
 
-    def write(self, positions: Mapping[int, int]) -> str:
-        """`positions`: partition -> offset of the next event."""
-        payload = bytearray([_LAYOUT]) + self._mark()
-        for partition, offset in sorted(positions.items()):
-            _append(payload, partition)
-            _append(payload, offset)
-        body = bytes(payload)
+    def begin(self, log: bytes | None, partitions: int) -> None:
+        """From now on positions are of this log: its id (None where Kafka does not say) and how many partitions it has.
+
+        Until then no cursor is of use to anybody.
+        """
+        self._known = log is not None
+        self._partitions = partitions
+        head = bytearray([_LAYOUT])
+        head += (log or b"")[:_LOG_BYTES].ljust(_LOG_BYTES, b"\x00")
+        _append(head, partitions)
+        self._head = bytes(head)
+
+    def write(self, positions: Mapping[int, Position]) -> str:
+        """`positions`: partition -> position. More partitions than fit into 1 KB give a cursor that is of no use."""
+        body = self._packed(positions)
         return base64.urlsafe_b64encode(body + self._mac(self._secrets[0], body)).rstrip(b"=").decode()
 
-    def read(self, cursor: str | None) -> dict[int, int] | None:
+    def read(self, cursor: str | None) -> dict[int, Position] | None:
         """The positions, or None for a cursor that is absent, forged, damaged, or of another log or layout."""
-        if not cursor or len(cursor) > _LONGEST or not cursor.isascii():
+        if not cursor or len(cursor) > _LONGEST or not cursor.isascii() or not self._partitions:
             return None
         try:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             return None
         body, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
-        if not body or body[0] != _LAYOUT:
+        if not body or not any(hmac.compare_digest(mac, self._mac(secret, body)) for secret in self._secrets):
             return None
-        if not any(hmac.compare_digest(mac, self._mac(secret, body)) for secret in self._secrets):
+        if not body.startswith(self._head):
             return None
-        marked = 1 + _MARK_BYTES
-        if body[1:marked] != self._mark():
-            return None
-        numbers = list(_numbers(body[marked:]))
-        return dict(zip(numbers[::2], numbers[1::2], strict=True))
+        return self._unpacked(body, len(self._head))
 
-    def _mark(self) -> bytes:
-        return self.log[:_MARK_BYTES].ljust(_MARK_BYTES, b"\x00")
+    def _packed(self, positions: Mapping[int, Position]) -> bytes:
+        listed = sorted(positions.items())
+        # partitions are numbered from 0 on, so that all of them need no numbers
+        whole = len(listed) == self._partitions > 1 and listed[-1][0] == len(listed) - 1
+        for width in _MARK_BYTES:
+            body = bytearray(self._head)
+            body.append(width << 1 | (_WHOLE if whole else 0))
+            for partition, (offset, mark) in listed:
+                if not whole:
+                    _append(body, partition)
+                _append(body, offset)
+                body += _narrow(mark, width).to_bytes(width, "big")
+            if len(body) <= _ROOM:
+                return bytes(body)
+        return bytes(self._head) + bytes([_MARK_BYTES[0] << 1])
+
+    def _unpacked(self, body: bytes, at: int) -> dict[int, Position] | None:
+        kind, at = body[at], at + 1
+        width, whole = kind >> 1, kind & _WHOLE
+        positions: dict[int, Position] = {}
+        while at < len(body):
+            partition = len(positions)
+            if not whole:
+                partition, at = _number(body, at)
+            offset, at = _number(body, at)
+            mark, at = int.from_bytes(body[at : at + width], "big"), at + width
+            if not mark and offset and not self._known:
+                # nothing says that the log is the same
+                return None
+            positions[partition] = Position(offset, mark or None)
+        return positions or None
 
     @staticmethod
     def _mac(secret: bytes, body: bytes) -> bytes:
         return hmac.digest(secret, _PURPOSE + body, "sha256")[:_MAC_BYTES]
+
+
+def same_mark(told: int | None, real: int | None) -> bool:
+    """Whether a cursor's mark, which may have been shortened, is that of an event; one that names none fits any."""
+    if told is None:
+        return True
+    return real is not None and any(_narrow(real, width) == told for width in _MARK_BYTES if told >> 8 * width == 0)
+
+
+def _narrow(mark: int | None, width: int) -> int:
+    if mark is None:
+        return 0
+    return (mark & (1 << 8 * width) - 1) or 1
 
 
 def _append(payload: bytearray, number: int) -> None:
@@ -69,11 +135,12 @@ def _append(payload: bytearray, number: int) -> None:
     payload.append(number)
 
 
-def _numbers(payload: bytes) -> Iterator[int]:
+def _number(payload: bytes, at: int) -> tuple[int, int]:
     number = shift = 0
-    for byte in payload:
+    while True:
+        byte = payload[at]
         number |= (byte & 0x7F) << shift
         shift += 7
-        if not byte & 0x80:
-            yield number
-            number = shift = 0
+        at += 1
+        if byte < 0x80:
+            return number, at

@@ -12,6 +12,7 @@ from notifier.scopes import Key, chapter_key, mine_key, place_of, record_key
 from schemas.events import StatusEvent
 
 _DECODER = JSONDecoder()
+_HEAD = '{"type":"status","image":'
 # as our outbox writes it: nothing nested stands before `data` (a quote inside of a string has a backslash before it)
 _UP_TO_DATA = re.compile(r'\s*\{[^{]*"data"\s*:\s*(?=\{)')
 
@@ -22,7 +23,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`image` is the ImageStatus as the event carried it, `frame` the finished WebSocket frame around it."""
+    """`frame` is the finished WebSocket frame; the ImageStatus in it, as the event carried it, begins `starts_at`."""
 
     record_id: UUID
     version: int
@@ -32,8 +33,19 @@ class Event:
     terminal: bool
     told_at: datetime | None
     keys: tuple[Key, ...]
-    image: str
     frame: bytes
+    starts_at: int
+    ends_at: int
+
+    @property
+    def image(self) -> str:
+        """The ImageStatus as text."""
+        return self.frame[self.starts_at : self.ends_at].decode()
+
+    @property
+    def payload(self) -> bytes:
+        """The frame's JSON, without what a WebSocket puts around it."""
+        return self.frame[self.starts_at - len(_HEAD) :]
 
 
 def read(value: bytes, cursor: str) -> Event:
@@ -51,6 +63,8 @@ def read(value: bytes, cursor: str) -> Event:
         keys = [record_key(data.user_id, data.record_id), mine_key(data.user_id)]
         if data.chapter_id is not None:
             keys.append(chapter_key(data.user_id, data.chapter_id))
+    frame = text_frame(f'{_HEAD}{image},"cursor":"{cursor}"}}')
+    ends_at = len(frame) - len(f',"cursor":"{cursor}"}}')
     return Event(
         record_id=data.record_id,
         version=data.version,
@@ -60,8 +74,9 @@ def read(value: bytes, cursor: str) -> Event:
         terminal=data.status.terminal,
         told_at=told.time,
         keys=tuple(keys),
-        image=image,
-        frame=text_frame(f'{{"type":"status","image":{image},"cursor":"{cursor}"}}'),
+        frame=frame,
+        starts_at=ends_at - len(image.encode()),
+        ends_at=ends_at,
     )
 
 

@@ -4,8 +4,7 @@ Keys name the owner, so an event of somebody else finds no listener, whatever wa
 an event once per matching key; it drops what it has seen.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -18,8 +17,6 @@ from storage.reading import Image
 from telemetry import metrics
 
 log = structlog.get_logger()
-
-_REMEMBERED = 20_000
 
 
 class Listener(Protocol):
@@ -43,21 +40,8 @@ class _Scope:
 class Hub:
     def __init__(self) -> None:
         self._scopes: dict[Key, _Scope] = {}
-        self._positions: dict[int, int] = {}
-        # the last event of each chapter, and per partition from where on this memory is complete
-        self._last: OrderedDict[Key, tuple[int, int]] = OrderedDict()
-        self._complete_from: dict[int, int] = {}
-
-    @property
-    def positions(self) -> Mapping[int, int]:
-        """Partition -> offset of the next event that has not been published here."""
-        return self._positions
-
-    def begin(self, positions: Mapping[int, int]) -> None:
-        """Events from these offsets on will be published. Offsets that were known are forgotten: they may be of another
-        log."""
-        self._positions, self._complete_from = dict(positions), dict(positions)
-        self._last.clear()
+        #: called with a scope that may have ended, for all that is known here
+        self.unsure: Callable[[Key], None] = lambda key: None
 
     def join(self, key: Key, listener: Listener) -> None:
         scope = self._scopes.get(key)
@@ -79,56 +63,51 @@ class Hub:
             for image in images:
                 terminal = image.status in TERMINAL
                 scope.latest.learn(image.place, image.record_id, image.version, image.created_at, terminal)
-            scope.latest.loaded = True
+            before, scope.latest.loaded = scope.latest.loaded, True
+            if not before and scope.latest.finished:
+                # who went on from a cursor could not know; who asked for this snapshot says so himself
+                for listener in scope.listeners:
+                    listener.ended(key)
+
+    def hear(self, key: Key, events: Iterable[Event]) -> None:
+        """Somebody goes on in a scope from a cursor, with these events and no snapshot."""
+        scope = self._scopes.get(key)
+        if scope is None:
+            return
+        latest = scope.latest
+        for event in events:
+            latest.learn(event.place, event.record_id, event.version, event.created_at, event.terminal)
+            # of one record there is no more to know
+            latest.loaded = latest.loaded or key[0] == "record"
+        latest.heard = True
+        if latest.perhaps_finished:
+            self.unsure(key)
 
     def finished(self, key: Key) -> bool:
         scope = self._scopes.get(key)
         return scope is not None and scope.latest.finished
 
-    def publish(self, event: Event, partition: int, next_offset: int) -> None:
+    def publish(self, event: Event) -> None:
         """Hand an event to all who watch its record, its chapter or its owner. Never raises."""
-        self._remember(event, partition, next_offset)
         watched = False
         for key in event.keys:
             scope = self._scopes.get(key)
             if scope is None:
                 continue
             watched = True
-            before = scope.latest.finished
-            scope.latest.learn(event.place, event.record_id, event.version, event.created_at, event.terminal)
+            latest = scope.latest
+            before = latest.finished
+            latest.learn(event.place, event.record_id, event.version, event.created_at, event.terminal)
             for listener in scope.listeners:
                 _safely(listener, event)
-            if scope.latest.finished and not before:
+            if latest.finished and not before:
                 for listener in scope.listeners:
                     listener.ended(key)
+            elif event.terminal and latest.perhaps_finished:
+                self.unsure(key)
         metrics.count("status_events", outcome="pushed" if watched else "unwatched")
         if watched and event.told_at is not None:
             metrics.observe("push_seconds", max(0.0, (datetime.now(UTC) - event.told_at).total_seconds()))
-
-    def skip(self, partition: int, next_offset: int) -> None:
-        """An event that could not be read is behind us."""
-        self._positions[partition] = next_offset
-
-    def newer(self, key: Key, positions: Mapping[int, int]) -> bool:
-        """Whether something of this chapter may have happened after `positions`. True where that is not known."""
-        last = self._last.get(key)
-        if last is not None and positions.get(last[0], 0) < last[1]:
-            return True
-        return not positions or not all(
-            self._complete_from.get(partition, offset + 1) <= offset <= self._positions[partition]
-            for partition, offset in positions.items()
-        )
-
-    def _remember(self, event: Event, partition: int, next_offset: int) -> None:
-        self._complete_from.setdefault(partition, next_offset - 1)
-        self._positions[partition] = next_offset
-        for key in event.keys:
-            if key[0] == "chapter":
-                self._last[key] = (partition, next_offset)
-                self._last.move_to_end(key)
-        if len(self._last) > _REMEMBERED:
-            _, (forgotten_partition, forgotten) = self._last.popitem(last=False)
-            self._complete_from[forgotten_partition] = max(self._complete_from[forgotten_partition], forgotten)
 
 
 def _safely(listener: Listener, event: Event) -> None:

@@ -57,7 +57,6 @@ class Hold:
         self._until = self._loop.time() + seconds
         self._woken = asyncio.Event()
         self._over = False
-        self.renewed = False
 
     def offer(self, event: Event) -> None:
         if self._wanted(event):
@@ -68,7 +67,6 @@ class Hold:
 
     def renew(self) -> None:
         """Events may have been lost: read again."""
-        self.renewed = True
         self._woken.set()
 
     def release(self) -> None:

@@ -11,16 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from notifier.cursors import Cursors
 from notifier.events import Event
-from notifier.hub import Hub
 from notifier.outlook import Outlook
 from notifier.polls import Polls, Tags, wait_of
 from notifier.scopes import Key, chapter_key, reaches, record_key, shows
-from notifier.snapshots import Snapshots
+from notifier.snapshots import Snapshot, Snapshots
 from schemas.words import TERMINAL, Stage, Status
 from storage.reading import Image, Reader, Scene
-from telemetry import metrics
 from web.auth import LEEWAY, Caller, NotShared, Verifier
 from web.parameters import scene_number_of, uuid_of
 from web.problems import Refused
@@ -40,8 +37,6 @@ class Statuses:
         reader: Reader,
         outlook: Outlook,
         snapshots: Snapshots,
-        cursors: Cursors,
-        hub: Hub,
         polls: Polls,
         verifier: Verifier,
         clock: Callable[[], float] = time.time,
@@ -49,8 +44,6 @@ class Statuses:
         self._reader = reader
         self._outlook = outlook
         self._snapshots = snapshots
-        self._cursors = cursors
-        self._hub = hub
         self._polls = polls
         self._verifier = verifier
         self._clock = clock
@@ -96,30 +89,24 @@ class Statuses:
         return await self._answered(request, caller, record_key(caller.user_id, record_id), read, _any)
 
     async def chapter(self, request: Request) -> Response:
-        """`latest` and `current` of each scene of a chapter, and the cursor from which the rest follows."""
+        """`latest` and `current` of each scene of a chapter, or what changed since a cursor; and the cursor from which
+        the rest follows."""
         caller = await self._verifier.viewer(request.headers.get("authorization"))
         chapter_id = uuid_of(request.path_params, "chapter_id")
         cursor = request.query_params.get("cursor")
-        positions = self._cursors.read(cursor)
         key = _within(caller, chapter_key(caller.user_id, chapter_id))
         wait = wait_of(request)
-        if wait is not None and positions is not None:
-            async with self._polls.hold(request, key, self._limited(wait, caller), _any) as hold:
-                # positions of a log that was lost say nothing about the one that took its place
-                while not hold.renewed and not self._hub.newer(key, positions):
-                    if not await hold.change():
-                        break
-        snapshot = await self._snapshots.take(key)
-        resumed = "snapshot" if cursor else None
-        metrics.count("snapshots", resumed=resumed or "none")
-        headers = {**_HEADERS, "ETag": _list_tag(snapshot.images)}
-        if wait is not None:
-            headers["Preference-Applied"] = f"wait={wait}"
-        if Tags(request).match(headers["ETag"]):
-            return Response(status_code=304, headers=headers)
-        images = ",".join(image.text for image in snapshot.images)
-        body = f'{{"images":[{images}],"cursor":"{snapshot.cursor}","resumed":{to_json(resumed).decode()}}}'
-        return Response(body, media_type="application/json", headers=headers)
+        if wait is None or not cursor:
+            return _list_answer(request, await self._snapshots.take(key, cursor), wait)
+        async with self._polls.hold(request, key, self._limited(wait, caller), _any) as hold:
+            snapshot = await self._snapshots.take(key, cursor)
+            # one that is all of the scope is an answer to whatever was asked
+            while not snapshot.whole and not snapshot.images:
+                in_time = await hold.change()
+                snapshot = await self._snapshots.take(key, cursor)
+                if not in_time:
+                    break
+        return _list_answer(request, snapshot, wait)
 
     async def _answered(
         self,
@@ -188,6 +175,18 @@ def _scene_answer(scene: Scene) -> _Answer:
 
 def _id_of(record_id: UUID | None) -> str:
     return "" if record_id is None else str(record_id)
+
+
+def _list_answer(request: Request, snapshot: Snapshot, applied: int | None) -> Response:
+    headers = {**_HEADERS, "ETag": _list_tag(snapshot.images)}
+    if applied is not None:
+        headers["Preference-Applied"] = f"wait={applied}"
+    if Tags(request).match(headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    images = ",".join(image.text for image in snapshot.images)
+    resumed = to_json(snapshot.resumed).decode()
+    body = f'{{"images":[{images}],"cursor":"{snapshot.cursor}","resumed":{resumed}}}'
+    return Response(body, media_type="application/json", headers=headers)
 
 
 def _list_tag(images: Iterable[Image]) -> str:

@@ -57,18 +57,29 @@ class Known(NamedTuple):
 class Latest:
     """`latest` of each place of one scope, as far as it was told."""
 
-    __slots__ = ("_open", "_places", "loaded")
+    __slots__ = ("_open", "_places", "heard", "loaded")
 
     def __init__(self) -> None:
         self._places: dict[str, Known] = {}
         self._open = 0
         self.loaded = False
         """Whether a snapshot was read: before that the scope may hold more than is known here."""
+        self.heard = False
+        """Whether somebody goes on in it without a snapshot, and is to hear of its end all the same."""
 
     @property
     def finished(self) -> bool:
         """It holds at least one image, and all of its latest are terminal."""
-        return self.loaded and self._open == 0 and bool(self._places)
+        return self.loaded and self._settled
+
+    @property
+    def perhaps_finished(self) -> bool:
+        """As far as it is known; whether that is all is not."""
+        return self.heard and not self.loaded and self._settled
+
+    @property
+    def _settled(self) -> bool:
+        return self._open == 0 and bool(self._places)
 
     def learn(
         self, place: str | None, record_id: UUID, version: int, created_at: datetime | None, terminal: bool

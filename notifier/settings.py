@@ -34,6 +34,30 @@ class PushSettings(BaseSettings):
     sockets_per_user: int = Field(default=10_000, ge=1, description="sockets one user may hold open at one notifier")
     long_polls: int = Field(default=5_000, ge=1, description="polls one notifier holds at a time; past it 503")
     share_life: float = Field(default=900.0, ge=1, description="seconds that a share token of a chapter is good for")
+    memory_events: int = Field(
+        default=5_000,
+        ge=1,
+        description="status events of each partition that a notifier keeps in memory (2 KB each), for clients that "
+        "come back",
+    )
+    memory_seconds: float = Field(
+        default=300.0, gt=0, description="seconds that it keeps them, and goes back in the log when it starts"
+    )
+    replay_events: int = Field(
+        default=5_000,
+        ge=0,
+        description="status events that may lie between a client's cursor and now to be read from Kafka again; "
+        "past it, a snapshot",
+    )
+    replay_timeout: float = Field(
+        default=2.0, gt=0, description="seconds for such a reading, shared by all who wait; past it, a snapshot"
+    )
+    snapshots_at_once: int = Field(
+        default=4, ge=1, description="scopes that a notifier reads from Postgres at a time, beside polls of one record"
+    )
+    snapshots_in_line: int = Field(
+        default=5_000, ge=1, description="scopes that may stand in line for it; past it 4503, or 503"
+    )
     thumbnail_pixels: int = Field(
         default=40_000_000, ge=1_000_000, description="largest picture, in pixels, that a thumbnail is made of"
     )

@@ -19,7 +19,7 @@ class Subscription:
     `shared`: the chapter that its token shows alone, where that is a share token.
     """
 
-    __slots__ = ("cursor_due", "held", "id", "key", "quoted", "shared")
+    __slots__ = ("cursor_due", "held", "id", "key", "quoted", "shared", "told_at")
 
     def __init__(self, subscription_id: str, key: Key, shared: UUID | None = None) -> None:
         self.id = subscription_id
@@ -28,6 +28,8 @@ class Subscription:
         self.quoted = to_json(subscription_id).decode()
         self.held: dict[UUID, Event] | None = {}
         self.cursor_due = False
+        # when it last got a cursor of its own
+        self.told_at = 0.0
 
     @property
     def end_frame(self) -> bytes:
@@ -37,6 +39,10 @@ class Subscription:
         """Whether anything of its scope is known, in rows or events, that its token shows."""
         places = [image.place for image in images] + [event.place for event in (self.held or {}).values()]
         return any(shows(self.shared, place) for place in places)
+
+    def is_told_by(self, missed: Iterable[Image]) -> bool:
+        """Whether what a cursor was answered with is enough to know that."""
+        return self.shared is None or self.key[0] != "record" or self.is_shown(missed)
 
 
 class Subscriptions:
@@ -84,6 +90,10 @@ class Subscriptions:
         """Those of a key that have their snapshot."""
         return [one for one in self._by_key.get(key, {}).values() if one.held is None]
 
+    def told_before(self, moment: float) -> list[Subscription]:
+        """Those that have their snapshot, and no newer cursor than that."""
+        return [one for one in self._by_id.values() if one.held is None and one.told_at < moment]
+
     def take(self, event: Event) -> bool:
         """Whether the event is to be sent now; else it was seen, or waits for a snapshot."""
         seen = self._seen.get(event.record_id)
@@ -109,7 +119,7 @@ class Subscriptions:
                         subscription.held[event.record_id] = event
         return wanted
 
-    def settle(self, subscription: Subscription, snapshot: Snapshot, resumed: str | None) -> tuple[bytes, list[Event]]:
+    def settle(self, subscription: Subscription, snapshot: Snapshot) -> tuple[bytes, list[Event]]:
         """The snapshot's frame, and what is newer and still to be sent after it.
 
         What went out while the snapshot was read, for another subscription, takes the place of an older row in it: a
@@ -128,6 +138,9 @@ class Subscriptions:
                     version, text = event.version, event.image
                 else:
                     later.append(event)
+            if not snapshot.whole and self._seen.get(image.record_id, -1) > version:
+                # the log was behind the rows that this socket has shown
+                continue
             texts.append(text)
             if self._seen.get(image.record_id, -1) < version:
                 self._seen[image.record_id] = version
@@ -135,11 +148,11 @@ class Subscriptions:
         for event in held.values():
             if self._seen.get(event.record_id, -1) < event.version:
                 later.append(event)
-            elif _belongs(event, newest.get(event.place)):
+            elif snapshot.whole and _belongs(event, newest.get(event.place)):
                 texts.append(event.image)
         for event in later:
             self._seen[event.record_id] = event.version
-        return snapshot_frame(subscription.quoted, texts, snapshot.cursor, resumed), later
+        return snapshot_frame(subscription.quoted, texts, snapshot.cursor, snapshot.resumed), later
 
 
 def _belongs(event: Event, newest: Image | None) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import itertools
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,8 +31,12 @@ class Watcher:
     versions: dict[str, list[int]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     connections: int = 0
+    #: where each snapshot came from: "memory", "log", "snapshot", "whole" where no cursor was given
+    resumed: Counter[str] = field(default_factory=Counter)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _cursor: str | None = None
+    #: record id -> version, as this connection was told
+    _told: dict[str, int] = field(default_factory=dict)
 
     async def watch(self) -> None:
         """Until cancelled; tries one notifier after the other."""
@@ -51,6 +56,7 @@ class Watcher:
                     ping_interval=1.0,
                     ping_timeout=3.0,
                 ) as socket:
+                    self._told = {}
                     subscription = {"type": "subscribe", "id": "all", "mine": True}
                     await socket.send(json.dumps(subscription | ({"cursor": self._cursor} if self._cursor else {})))
                     async for frame in socket:
@@ -80,25 +86,32 @@ class Watcher:
             case "snapshot":
                 self.connections += 1
                 self._cursor = frame["cursor"]
+                self.resumed[frame["resumed"] or "whole"] += 1
                 for image in frame["images"]:
-                    self._show(image, at_least=True)
+                    # rows are never behind what was shown; the log may be behind rows that were
+                    self._show(image, at_least=0 if frame["resumed"] in ("memory", "log") else self._version(image))
             case "status":
-                self._show(frame["image"], at_least=False)
+                self._show(frame["image"], at_least=self._told.get(frame["image"]["record_id"], -1) + 1)
             case "cursor":
                 self._cursor = frame["cursor"]
             case "error":
                 self.faults.append(f"the notifier refused: {frame}")
         self._changed.set()
 
-    def _show(self, image: dict[str, Any], *, at_least: bool) -> None:
+    def _show(self, image: dict[str, Any], *, at_least: int) -> None:
         record_id, version = image["record_id"], image["version"]
-        known = self.seen[record_id]["version"] if record_id in self.seen else -1
-        if version < known or (version == known and not at_least):
-            self.faults.append(f"{record_id}: version {version} after {known}")
-            return
-        if version > known:
+        if version < at_least:
+            self.faults.append(f"{record_id}: version {version} where {at_least} was to come")
+        self._told[record_id] = version
+        if version > self._version(image):
             self.versions.setdefault(record_id, []).append(version)
-        self.seen[record_id] = image
+        if version >= self._version(image):
+            self.seen[record_id] = image
+
+    def _version(self, image: dict[str, Any]) -> int:
+        """What this page shows of the same record."""
+        record_id = image["record_id"]
+        return int(self.seen[record_id]["version"]) if record_id in self.seen else -1
 
 
 @asynccontextmanager

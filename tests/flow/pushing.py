@@ -15,6 +15,7 @@ import jwt
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from messaging.lookout import Lookout
 from messaging.provision import provision
 from messaging.sender import Outgoing, Sender
 from notifier.app import Notifier, build
@@ -126,6 +127,15 @@ class House:
         told = [Outgoing(row.topic, row.key, bytes(row.body)) for row in sorted(rows) if row.topic == STATUS]
         if told:
             await self.sender.send(told)
+
+    async def caught_up(self) -> None:
+        """The notifier has read all that Kafka has now."""
+        lookout = Lookout(self.settings)
+        try:
+            ends = (await lookout.ends([STATUS], committed=False))[STATUS]
+        finally:
+            await lookout.close()
+        assert await self.notifier.memory.reached(ends, PATIENCE)
 
     async def say(self, key: UUID, body: bytes) -> None:
         """Any bytes, on the topic of status events."""

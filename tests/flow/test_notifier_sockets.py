@@ -52,9 +52,12 @@ async def test_a_subscriber_gets_snapshot_changes_and_end(here: House, user: UUI
         polled = await here.http.get(f"/images/{record}", headers=here.bearer(user))
         assert {**polled.json(), "cost_usd": None} == last["image"]
         again = await client.watch(id="t", chapter_id=chapter, cursor=last["cursor"])
-        assert again["resumed"] == "snapshot"
-        assert again["images"] == [{**last["image"], "cost_usd": 0}]
+        assert (again["resumed"], again["images"]) == ("memory", [])
         assert await client.next() == {"type": "end", "id": "t"}
+        forged = await client.watch(id="u", chapter_id=chapter, cursor="forged")
+        assert forged["resumed"] == "snapshot"
+        assert forged["images"] == [{**last["image"], "cost_usd": 0}]
+        assert await client.next() == {"type": "end", "id": "u"}
 
 
 async def test_a_stranger_sees_nothing(here: House, user: UUID, chapter: UUID) -> None:

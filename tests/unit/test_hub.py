@@ -66,7 +66,7 @@ def test_an_event_reaches_the_scopes_of_its_owner_and_no_other() -> None:
     watchers = {name: Watcher() for name in keys}
     for name, key in keys.items():
         hub.join(key, watchers[name])
-    hub.publish(told(data), 0, 1)
+    hub.publish(told(data))
     assert {name for name, watcher in watchers.items() if watcher.got} == {"record", "chapter", "mine"}
 
 
@@ -76,7 +76,7 @@ def test_who_left_hears_nothing() -> None:
     hub.join(key, watcher)
     hub.leave(key, watcher)
     hub.leave(key, watcher)
-    hub.publish(told(status(USER, CHAPTER)), 0, 1)
+    hub.publish(told(status(USER, CHAPTER)))
     assert watcher.got == []
 
 
@@ -85,14 +85,14 @@ def test_a_broken_listener_keeps_nothing_from_the_others() -> None:
     key = chapter_key(USER, CHAPTER)
     hub.join(key, Broken())
     hub.join(key, watcher)
-    hub.publish(told(status(USER, CHAPTER)), 0, 1)
+    hub.publish(told(status(USER, CHAPTER)))
     assert len(watcher.got) == 1
 
 
 def test_an_event_without_owner_reaches_nobody() -> None:
     hub, watcher = Hub(), Watcher()
     hub.join(chapter_key(USER, CHAPTER), watcher)
-    hub.publish(told({**status(USER, CHAPTER), "user_id": None}), 0, 1)
+    hub.publish(told({**status(USER, CHAPTER), "user_id": None}))
     assert watcher.got == []
 
 
@@ -101,20 +101,20 @@ def test_end_comes_each_time_that_all_latest_have_become_terminal() -> None:
     key = chapter_key(USER, CHAPTER)
     first, second = status(USER, CHAPTER, 1), status(USER, CHAPTER, 2)
     hub.join(key, watcher)
-    hub.publish(told(first), 0, 1)
+    hub.publish(told(first))
     hub.load(key, [image(first), image(second)])
     assert not hub.finished(key)
-    hub.publish(told({**first, "status": "completed", "version": 2}), 0, 2)
+    hub.publish(told({**first, "status": "completed", "version": 2}))
     assert watcher.ends == []
-    hub.publish(told({**second, "status": "failed", "version": 2}), 0, 3)
+    hub.publish(told({**second, "status": "failed", "version": 2}))
     assert watcher.ends == [key]
     again = status(USER, CHAPTER, 1, age=5)
-    hub.publish(told(again), 0, 4)
+    hub.publish(told(again))
     assert not hub.finished(key)
-    hub.publish(told({**again, "status": "cancelled", "version": 2}), 0, 5)
+    hub.publish(told({**again, "status": "cancelled", "version": 2}))
     assert watcher.ends == [key, key]
     # a late change of an older request says nothing about the latest
-    hub.publish(told({**first, "status": "in_progress", "version": 3}), 0, 6)
+    hub.publish(told({**first, "status": "in_progress", "version": 3}))
     assert hub.finished(key)
 
 
@@ -122,7 +122,7 @@ def test_an_empty_scope_and_one_without_snapshot_have_not_ended() -> None:
     hub, watcher = Hub(), Watcher()
     key = chapter_key(USER, CHAPTER)
     hub.join(key, watcher)
-    hub.publish(told(status(USER, CHAPTER, status="completed")), 0, 1)
+    hub.publish(told(status(USER, CHAPTER, status="completed")))
     assert watcher.ends == []
     assert not hub.finished(key)
     hub.load(key, [])
@@ -139,29 +139,39 @@ def test_an_old_event_does_not_open_what_a_snapshot_closed() -> None:
     data = status(USER, CHAPTER)
     hub.join(key, watcher)
     hub.load(key, [image({**data, "status": "completed", "version": 3})])
-    hub.publish(told({**data, "version": 2}), 0, 1)
+    hub.publish(told({**data, "version": 2}))
     assert hub.finished(key)
 
 
-def test_newer_is_known_from_the_start_position_on() -> None:
-    hub = Hub()
+def test_the_end_of_a_scope_without_snapshot_is_looked_up_for_who_goes_on_in_it() -> None:
+    hub, watcher, asked = Hub(), Watcher(), list[Key]()
+    hub.unsure = asked.append
     key = chapter_key(USER, CHAPTER)
-    assert hub.newer(key, {0: 10})
-    hub.begin({0: 10, 1: 20})
-    assert not hub.newer(key, {0: 10})
-    assert not hub.newer(key, {0: 10, 1: 20})
-    # before this memory, of another log, of no partition we know, of none at all
-    assert hub.newer(key, {0: 9})
-    assert hub.newer(key, {0: 11})
-    assert hub.newer(key, {7: 1})
-    assert hub.newer(key, {})
-    hub.publish(told(status(USER, uuid4())), 0, 11)
-    assert not hub.newer(key, {0: 10})
-    hub.publish(told(status(USER, CHAPTER)), 0, 12)
-    assert hub.newer(key, {0: 11})
-    assert not hub.newer(key, {0: 12, 1: 20})
-    # the chapter's partition is not in this cursor
-    assert hub.newer(key, {1: 20})
+    data = status(USER, CHAPTER)
+    hub.join(key, watcher)
+    # nobody goes on from a cursor
+    hub.publish(told({**data, "status": "completed", "version": 2}))
+    assert asked == []
+    hub.hear(key, [told({**data, "version": 3})])
+    assert asked == []
+    hub.publish(told({**data, "status": "completed", "version": 4}))
+    assert asked == [key]
+    assert watcher.ends == []
+    hub.load(key, [image({**data, "status": "completed", "version": 4})])
+    assert watcher.ends == [key]
+    hub.load(key, [image({**data, "status": "completed", "version": 4})])
+    assert watcher.ends == [key]
+
+
+def test_of_one_record_nothing_has_to_be_looked_up() -> None:
+    hub, watcher = Hub(), Watcher()
+    data = status(USER, CHAPTER)
+    key = record_key(USER, UUID(data["record_id"]))
+    hub.join(key, watcher)
+    hub.hear(key, [])
+    assert not hub.finished(key)
+    hub.hear(key, [told({**data, "status": "completed", "version": 2})])
+    assert hub.finished(key)
 
 
 def test_reading_gives_the_image_as_it_was_written() -> None:

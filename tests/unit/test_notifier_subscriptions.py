@@ -1,6 +1,7 @@
 """Snapshot, then what is newer: no interleaving of the two loses a change, repeats one or goes back."""
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -38,6 +39,11 @@ def rows(versions: dict[int, int]) -> Snapshot:
     return Snapshot(images, "cursor")
 
 
+def missed(versions: dict[int, int]) -> Snapshot:
+    """What a cursor was answered with."""
+    return replace(rows(versions), resumed="memory")
+
+
 def shown(frame: bytes) -> dict[UUID, int]:
     """Versions in a snapshot frame, by record."""
     body = json.loads(frame[frame.index(b"{") :])
@@ -54,7 +60,7 @@ def test_what_comes_while_the_snapshot_is_read_follows_it_if_newer() -> None:
     assert not subscriptions.take(told(0, 2))
     assert not subscriptions.take(told(0, 3))
     assert not subscriptions.take(told(1, 1))
-    frame, later = subscriptions.settle(one, rows({0: 2, 1: 4}), None)
+    frame, later = subscriptions.settle(one, rows({0: 2, 1: 4}))
     assert shown(frame) == {RECORDS[0]: 2, RECORDS[1]: 4}
     assert [(event.record_id, event.version) for event in later] == [(RECORDS[0], 3)]
     assert not subscriptions.take(told(0, 3))
@@ -66,13 +72,41 @@ def test_a_second_snapshot_never_goes_back_behind_what_was_sent() -> None:
     subscriptions = Subscriptions()
     first, second = Subscription("a", CHAPTER_KEY), Subscription("b", MINE_KEY)
     subscriptions.add(first)
-    subscriptions.settle(first, rows({0: 1}), None)
+    subscriptions.settle(first, rows({0: 1}))
     subscriptions.add(second)
     # the first one wants it now; the rows of the second were read before
     assert subscriptions.take(told(0, 2))
     assert subscriptions.take(told(1, 1))
-    frame, later = subscriptions.settle(second, rows({0: 1}), None)
+    frame, later = subscriptions.settle(second, rows({0: 1}))
     assert shown(frame) == {RECORDS[0]: 2, RECORDS[1]: 1}
+    assert later == []
+
+
+def test_what_a_second_one_missed_never_goes_back_behind_what_was_sent() -> None:
+    subscriptions = Subscriptions()
+    first, second = Subscription("a", CHAPTER_KEY), Subscription("b", MINE_KEY)
+    subscriptions.add(first)
+    # rows may be ahead of the log
+    subscriptions.settle(first, rows({0: 3, 1: 2}))
+    subscriptions.add(second)
+    assert not subscriptions.take(told(0, 2))
+    frame, later = subscriptions.settle(second, missed({0: 2, 1: 2}))
+    assert shown(frame) == {RECORDS[1]: 2}
+    assert later == []
+    assert subscriptions.take(told(0, 4))
+
+
+def test_nothing_is_added_to_what_a_cursor_missed() -> None:
+    subscriptions = Subscriptions()
+    first, second = Subscription("a", CHAPTER_KEY), Subscription("b", MINE_KEY)
+    subscriptions.add(first)
+    subscriptions.settle(first, rows({}))
+    subscriptions.add(second)
+    # the first one got it: the page has it
+    assert subscriptions.take(told(0, 1))
+    assert not subscriptions.take(told(0, 1))
+    frame, later = subscriptions.settle(second, missed({}))
+    assert shown(frame) == {}
     assert later == []
 
 
@@ -143,7 +177,7 @@ def test_what_a_socket_shows_ends_as_the_table_and_versions_only_rise(taken: lis
         if which in finished:
             return
         finished.add(which)
-        frame, later = subscriptions.settle(made[which], reading.pop(which, None) or rows(table), None)
+        frame, later = subscriptions.settle(made[which], reading.pop(which, None) or rows(table))
         snapshot = shown(frame)
         for record, version in view.items():
             # a client may put the snapshot in the place of all that it knew

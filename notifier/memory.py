@@ -1,0 +1,180 @@
+"""The last stretch of the log of status events, in memory: what a client that was away for a while has missed.
+
+One ring per partition, bounded by events and by age, found anew at each start by going back in the log. An event is
+kept under its owner too, so that looking up what one of them missed costs what there is of theirs.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from uuid import UUID
+
+from notifier.cursors import Position, same_mark
+from notifier.events import Event
+from notifier.scopes import Key
+
+
+class _Stretch:
+    """One partition. `ends` are the offsets after each kept event, `marks` of which event each of them is the end."""
+
+    def __init__(self, start: int, filled_at: int, refused_before: int) -> None:
+        self.next = start
+        self.filled_at = filled_at
+        self.refused_before = refused_before
+        self.ends: deque[tuple[int, float, Event | None]] = deque()
+        self.marks: dict[int, int] = {}
+        self.of_owner: dict[UUID, deque[tuple[int, Event]]] = {}
+        # in a partition that is empty nothing stands before its first event
+        self.first = start
+
+    @property
+    def filled(self) -> bool:
+        return self.next >= self.filled_at
+
+    def add(self, end: int, mark: int, event: Event | None, now: float) -> None:
+        self.next = end
+        self.marks[end] = mark
+        self.ends.append((end, now, event))
+        if event is not None and event.keys:
+            self.of_owner.setdefault(_owner(event), deque()).append((end, event))
+
+    def forget_oldest(self) -> None:
+        end, _, event = self.ends.popleft()
+        # what follows the forgotten event is still whole
+        self.marks.pop(self.first, None)
+        self.first = end
+        if event is not None and event.keys:
+            owner = _owner(event)
+            events = self.of_owner[owner]
+            events.popleft()
+            if not events:
+                del self.of_owner[owner]
+
+    def holds(self, position: Position) -> bool:
+        """Whether all that came after this position is here, and the event before it is the one that it names."""
+        if not max(self.first, self.refused_before) <= position.offset <= self.next:
+            return False
+        mark = self.marks.get(position.offset)
+        if mark is None:
+            return position.mark is None and position.offset == self.first
+        return same_mark(position.mark, mark)
+
+
+class Memory:
+    """`events` and `seconds` bound what is kept of each partition; `clock` tells seconds."""
+
+    def __init__(self, *, events: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = events
+        self._seconds = seconds
+        self._clock = clock
+        self._stretches: dict[int, _Stretch] = {}
+        self._waiting: dict[asyncio.Future[None], dict[int, int]] = {}
+
+    def begin(
+        self, positions: Mapping[int, int], ends: Mapping[int, int], refused_before: Mapping[int, int] | None = None
+    ) -> None:
+        """The log is read from `positions` on, up to `ends` to fill this memory; what was known is forgotten.
+
+        What a cursor missed before `refused_before` is not all in the log.
+        """
+        refused = refused_before or {}
+        self._stretches = {
+            partition: _Stretch(start, ends.get(partition, start), refused.get(partition, 0))
+            for partition, start in positions.items()
+        }
+        self.tell()
+
+    def widen(self, partitions: Iterable[int]) -> None:
+        """Those of these that are new are read from their first event on."""
+        for partition in partitions:
+            self._stretches.setdefault(partition, _Stretch(0, 0, 0))
+
+    def add(self, partition: int, end: int, mark: int, event: Event | None) -> bool:
+        """The event before the offset `end`; None for one that could not be read. Whether it is younger than the start
+        of this reader: then nobody has been told of it."""
+        stretch = self._stretches[partition]
+        now = self._clock()
+        live = end > stretch.filled_at
+        stretch.add(end, mark, event, now)
+        while len(stretch.ends) > self._most or (len(stretch.ends) > 1 and stretch.ends[0][1] < now - self._seconds):
+            stretch.forget_oldest()
+        return live
+
+    @property
+    def partitions(self) -> list[int]:
+        return sorted(self._stretches)
+
+    def position(self, partition: int) -> Position:
+        """Where the next event of a partition will stand."""
+        stretch = self._stretches[partition]
+        return Position(stretch.next, stretch.marks.get(stretch.next))
+
+    def refuses(self, partition: int, position: Position) -> bool:
+        """Whether what follows a position is known to be missing from the log."""
+        return position.offset < self._stretches[partition].refused_before
+
+    def holds(self, partition: int, position: Position) -> bool:
+        """Whether all that came after a position is here, in this very log."""
+        return self._stretches[partition].holds(position)
+
+    def home(self, key: Key) -> int | None:
+        """The partition of a record that something is known of."""
+        for partition, stretch in self._stretches.items():
+            if any(key in event.keys for _, event in stretch.of_owner.get(key[1], ())):
+                return partition
+        return None
+
+    def since(self, key: Key, offsets: Mapping[int, int]) -> list[Event]:
+        """Of each record of a scope that changed at or after these offsets (partition -> offset) its newest event."""
+        newest: dict[UUID, Event] = {}
+        for partition, offset in offsets.items():
+            found: list[Event] = []
+            for end, event in reversed(self._stretches[partition].of_owner.get(key[1], ())):
+                if end <= offset:
+                    break
+                if key in event.keys:
+                    found.append(event)
+            merge(newest, reversed(found))
+        return list(newest.values())
+
+    async def reached(self, offsets: Mapping[int, int], within: float) -> bool:
+        """Wait until this memory is filled and has come to these offsets; False when that takes longer."""
+        if self._is_at(offsets):
+            return True
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting[waiting] = dict(offsets)
+        try:
+            async with asyncio.timeout(within):
+                await waiting
+        except TimeoutError:
+            return False
+        finally:
+            del self._waiting[waiting]
+        return True
+
+    def tell(self) -> None:
+        """A batch of events was added: let those go on who wait for it."""
+        for waiting, offsets in self._waiting.items():
+            if not waiting.done() and self._is_at(offsets):
+                waiting.set_result(None)
+
+    def _is_at(self, offsets: Mapping[int, int]) -> bool:
+        stretches = self._stretches
+        return all(one.filled for one in stretches.values()) and all(
+            partition in stretches and stretches[partition].next >= offset for partition, offset in offsets.items()
+        )
+
+
+def merge(newest: dict[UUID, Event], events: Iterable[Event]) -> None:
+    """Keep of each record its newest event, in the order in which the newest ones came."""
+    for event in events:
+        known = newest.get(event.record_id)
+        # of two alike either will do; across a takeover an older one may come later
+        if known is None or event.version >= known.version:
+            newest.pop(event.record_id, None)
+            newest[event.record_id] = event
+
+
+def _owner(event: Event) -> UUID:
+    return event.keys[0][1]
