@@ -136,7 +136,8 @@ export function openLine(options: Options, tokens: Tokens, call: Call, events: L
     const dead = globalThis.navigator?.onLine === false || (failed && (!fallback || other?.status === "offline"));
     if (since) events.state({ status: "live", transport: "websocket", error: null });
     else if (other?.transport) events.state(other);
-    else events.state({ status: dead ? "offline" : "connecting", transport: null, error });
+    else
+      events.state({ status: dead ? "offline" : "connecting", transport: null, error: error ?? other?.error ?? null });
   }
 
   function renewBefore(end: number): void {

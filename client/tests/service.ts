@@ -2,6 +2,7 @@
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
 import { WebSocket, WebSocketServer } from "ws";
 import type { ClientFrame, ImageStatus, Scope, ServerFrame } from "../src/index.js";
 import { concerns } from "../src/views.js";
@@ -96,6 +97,7 @@ export class Service {
   readonly answers: { status: number; headers?: Record<string, string>; body?: object }[] = [];
   readonly streams = new Set<ServerResponse>();
   #held = new Set<() => void>();
+  #unanswered = new Set<Duplex>();
   #server: Server;
   #sockets = new WebSocketServer({
     noServer: true,
@@ -108,7 +110,8 @@ export class Service {
     this.#server.on("upgrade", (request, socket, head) => {
       this.handshakes += 1;
       if (this.mode === "refuse") socket.destroy();
-      else if (this.mode !== "never") {
+      else if (this.mode === "never") this.#unanswered.add(socket);
+      else {
         this.#sockets.handleUpgrade(request, socket, head, (opened) => this.#opened(opened, request));
       }
     });
@@ -122,6 +125,7 @@ export class Service {
 
   async stop(): Promise<void> {
     for (const { socket } of this.peers) socket.terminate();
+    for (const socket of this.#unanswered) socket.destroy();
     this.#server.closeAllConnections();
     await new Promise((done) => this.#server.close(done));
   }
