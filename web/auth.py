@@ -1,26 +1,20 @@
 """Bearer tokens: who calls and what they pay for."""
 
-import base64
 import hashlib
-import json
-import math
-import re
 import time
-import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import httpx
 import jwt
 import structlog
-from jwt.warnings import InsecureKeyLengthWarning
 
 from schemas.words import Tier
-from web import keyset, shares
+from web import jws, keyset, shares
+from web.claims import BadClaim, check, expiry_of, scopes_of, tier_of, uuid_of
 from web.health import Health
 from web.problems import Refused
 from web.published import PublishedKeys
@@ -35,12 +29,9 @@ LEEWAY = 30.0
 """Seconds a token is still taken after its `exp`: the clocks of issuer and server differ."""
 _REMEMBERED = 10_000
 _LONGEST = 16 * 1024
-_HEADERS = 64
-_KNOWN = keyset.ALGORITHMS | {"HS256"}
 # RFC 7518 section 3.2: a key of the hash's size or larger
 _SHORTEST_SECRET = 32
 _INSUFFICIENT = 'Bearer realm="scenewire", error="insufficient_scope"'
-_UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 
 
 class Unauthorized(Refused):
@@ -115,7 +106,7 @@ class Verifier:
         jwks: httpx.AsyncBaseTransport | None = None,
         remembered: int = _REMEMBERED,
     ) -> None:
-        self._secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret is not None else None
+        self._secret = settings.jwt_secret.get_secret_value().encode() if settings.jwt_secret is not None else None
         self._published = PublishedKeys(settings, transport=jwks) if settings.jwks_url is not None else None
         self._shares = Shares(settings.signing_secrets)
         self._audience = settings.jwt_audience
@@ -123,14 +114,10 @@ class Verifier:
         self._remembered = remembered
         self._known: OrderedDict[bytes, Caller] = OrderedDict()
         self._withdrawals = 0
-        for name, secrets in (
-            ("JWT_SECRET", [self._secret.encode()] if self._secret is not None else []),
-            ("SIGNING_SECRET", settings.signing_secrets),
-        ):
-            if any(len(secret) < _SHORTEST_SECRET for secret in secrets):
+        secrets = {"JWT_SECRET": (self._secret,), "SIGNING_SECRET": settings.signing_secrets}
+        for name, given in secrets.items():
+            if any(secret is not None and len(secret) < _SHORTEST_SECRET for secret in given):
                 log.warning("secret_short", advice=f"use 32 random bytes or more for SCENEWIRE_{name}")
-                # said once, not at every token
-                warnings.filterwarnings("ignore", category=InsecureKeyLengthWarning)
 
     async def run(self) -> None:
         """Keep the published keys up to date until cancelled; ends at once where there are none."""
@@ -201,55 +188,41 @@ class Verifier:
         return await self.verified(token)
 
     def _decode(self, token: str, digest: bytes) -> Caller:
-        algorithm, kid, shared = _header(token.partition(".")[0])
         try:
-            claims = self._shares.read(token) if shared else self._claims(token, algorithm, kid)
-            expires_at = float(claims["exp"])
-        except jwt.MissingRequiredClaimError as error:
-            raise Unauthorized("token_invalid", f"The token lacks the claim '{error.claim}'.") from None
-        except jwt.InvalidAudienceError:
-            raise Unauthorized("token_invalid", "The token is meant for another audience.") from None
-        except jwt.ImmatureSignatureError:
-            raise Unauthorized("token_invalid", "The token is not valid yet.") from None
-        except jwt.InvalidSignatureError:
+            header = jws.header_of(token)
+            shared = header.type == shares.TYPE
+            claims = self._shared(token, header) if shared else self._own(token, header)
+            expires_at = expiry_of(claims)
+            check(claims, audience=None if shared else self._audience, now=self._clock(), leeway=LEEWAY)
+        except jws.NotAToken:
+            raise Unauthorized("token_invalid", "The token is not a JWT of the kind that is taken here.") from None
+        except jws.NotSigned:
             raise Unauthorized("token_invalid", "The token's signature is not ours.") from None
-        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-            # odd claims (an infinite exp, say) fail in the library's own arithmetic
-            raise Unauthorized("token_invalid", f"The token is not a valid {algorithm} JWT.") from None
-        if not math.isfinite(expires_at):
-            raise Unauthorized("token_invalid", "The token's exp is not a time.")
-        subject = _uuid(claims.get("sub"))
+        except BadClaim as error:
+            raise Unauthorized("token_invalid", str(error)) from None
+        subject = uuid_of(claims, "sub")
         if subject is None:
             raise Unauthorized("subject_not_uuid", "The token's sub must be the user's UUID.")
         if not shared:
             return Caller(subject, tier_of(claims), expires_at, digest, scopes_of(claims))
-        chapter_id = _uuid(claims["chapter_id"])
+        chapter_id = uuid_of(claims, "chapter_id")
         if chapter_id is None:
             raise Unauthorized("token_invalid", "The token names no chapter.")
         return Caller(subject, Tier.STANDARD, expires_at, digest, chapter_id=chapter_id)
 
-    def _claims(self, token: str, algorithm: str, kid: str | None) -> dict[str, Any]:
-        claims: dict[str, Any] = jwt.decode(
-            token,
-            self._key(algorithm, kid),
-            # the key's own: a token does not choose what it is checked by
-            algorithms=[algorithm],
-            audience=self._audience,
-            leeway=LEEWAY,
-            # exp is checked by us at each use; a wrong sub has a code of its own
-            options={
-                "require": ["exp"],
-                "verify_exp": False,
-                "verify_sub": False,
-                "verify_aud": self._audience is not None,
-            },
-        )
+    def _shared(self, token: str, header: jws.Header) -> dict[str, Any]:
+        if header.algorithm != "HS256":
+            raise jws.NotSigned
+        return self._shares.read(token)
+
+    def _own(self, token: str, header: jws.Header) -> dict[str, Any]:
+        claims = jws.claims_of(token, self._key(header.algorithm, header.kid))
         if claims.get("iss") == shares.ISSUER:
-            # ours under another type: nobody issues that
-            raise jwt.InvalidIssuerError
+            # a share token's claims under another type: nobody issues that
+            raise jws.NotAToken
         return claims
 
-    def _key(self, algorithm: str, kid: str | None) -> str | jwt.PyJWK:
+    def _key(self, algorithm: str, kid: str | None) -> bytes | jwt.PyJWK:
         """What tokens of this algorithm are checked by."""
         if algorithm == "HS256" and self._secret is not None:
             return self._secret
@@ -266,46 +239,7 @@ class Verifier:
         raise Unauthorized("token_invalid", "The token names no key that its issuer publishes.")
 
 
-@lru_cache(maxsize=_HEADERS)
-def _header(segment: str) -> tuple[str, str | None, bool]:
-    """Algorithm, `kid` and whether it is a share token's, of a token's first part: the same in all tokens of one key.
-
-    Read to choose a key; the library reads it again and has the last word.
-    """
-    try:
-        header = json.loads(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, dict) or not isinstance(header.get("alg"), str):
-        raise Unauthorized("token_invalid", "The token is not a JWT.")
-    kid = header.get("kid")
-    if kid is not None and not isinstance(kid, str):
-        raise Unauthorized("token_invalid", "The token's kid is not text.")
-    # a word of ours, that may be shown
-    return header["alg"] if header["alg"] in _KNOWN else "", kid, header.get("typ") == shares.TYPE
-
-
-def _uuid(claim: Any) -> UUID | None:
-    return UUID(claim) if isinstance(claim, str) and _UUID.fullmatch(claim) is not None else None
-
-
 def must_have(caller: Caller, scope: str) -> None:
     """Raises `Forbidden` unless the caller's token has `scope`."""
     if scope not in caller.scopes:
         raise Forbidden(scope)
-
-
-def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
-    """The claim `scope`: words with spaces between them (RFC 8693 section 4.2, RFC 9068), or a list of them."""
-    claim = claims.get("scope")
-    if isinstance(claim, str):
-        return frozenset(claim.split(" ")) - {""}
-    return frozenset(one for one in claim if isinstance(one, str)) if isinstance(claim, list) else frozenset()
-
-
-def tier_of(claims: Mapping[str, Any]) -> Tier:
-    """`app_metadata.user_tier`, else `user_tier`, else `standard`; an unknown tier is `standard`."""
-    metadata = claims.get("app_metadata")
-    if isinstance(metadata, Mapping) and metadata.get("user_tier") is not None:
-        return Tier.of(metadata["user_tier"])
-    return Tier.of(claims.get("user_tier", Tier.STANDARD))

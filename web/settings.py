@@ -1,6 +1,7 @@
 """Addresses, tokens and origins: what the HTTP processes (and who signs picture addresses) must agree on."""
 
 import hmac
+import re
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Self
@@ -10,7 +11,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_KEY_PAIRS = ("-----BEGIN", "ssh-", "ecdsa-", '{"kty"')
+# PEM, OpenSSH's, and a JWK or a set of them
+_KEY_PAIRS = re.compile(r"\s*(?:-----BEGIN|ssh-|ecdsa-|\{[^}]*\"(?:kty|keys)\")")
 
 
 class HealthSettings(BaseSettings):
@@ -96,7 +98,11 @@ class WebSettings(BaseSettings):
     @field_validator("jwt_secret")
     @classmethod
     def _secret(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None and secret.get_secret_value().lstrip().startswith(_KEY_PAIRS):
+        if secret is None:
+            return None
+        if not secret.get_secret_value():
+            raise ValueError("is empty: leave it unset, or give 32 random bytes or more")
+        if _KEY_PAIRS.match(secret.get_secret_value()) is not None:
             # a public key as the secret of HS256 would let everybody sign
             raise ValueError(
                 "is a key of a pair, not a secret: publish its public half, and name it in SCENEWIRE_JWKS_URL"

@@ -89,7 +89,13 @@ def test_published_keys_over_an_open_line_are_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", ["-----BEGIN PUBLIC KEY-----\nMFkw", "\n-----BEGIN RSA PRIVATE KEY-----", "ssh-rsa AAAA", '{"kty":"RSA"}']
+    "secret",
+    [
+        "-----BEGIN PUBLIC KEY-----\nMFkw",
+        "\n-----BEGIN RSA PRIVATE KEY-----",
+        "ssh-rsa AAAA",
+        '{ "n": "AQAB", "kty":"RSA"}',
+    ],
 )
 def test_a_key_of_a_pair_is_no_secret(secret: str) -> None:
     with pytest.raises(ValidationError, match="is a key of a pair, not a secret"):
@@ -107,3 +113,8 @@ def test_a_wrong_setting_is_named_and_its_value_not_shown(
     assert shown.startswith("SCENEWIRE_API_URL: must be an absolute http or https URL")
     assert "private" not in shown
     assert SECRET not in shown
+
+
+def test_an_empty_secret_is_none() -> None:
+    with pytest.raises(ValidationError, match="is empty"):
+        _settings(jwt_secret="")
