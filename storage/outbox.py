@@ -42,8 +42,15 @@ _BURY = """
         coalesce(headers, '{}') || jsonb_strip_nulls(jsonb_build_object('key', key))
     FROM gone
 """
-# a relay whose machine vanished must not keep the lock for the two hours TCP would
-_SESSION = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
+_SESSION = {
+    # a relay whose machine vanished must not keep the lock for the two hours TCP would
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    # a deletion that a crash undoes is an event sent twice, which may happen anyway: no wait for the disk between two
+    # batches. Whoever inserted the row did wait for it
+    "synchronous_commit": "off",
+}
 # nor may one whose machine stands still: its kernel answers for it. Postgres 13 has no such setting
 _MOST_SILENCE = "SELECT set_config(name, $1, false) FROM pg_settings WHERE name = 'idle_session_timeout'"
 
