@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 _TETHER = Path(__file__).with_name("tether.py")
 
@@ -36,6 +36,22 @@ class NotReady(Exception):
     """The server did not become ready; its log says why."""
 
 
+class Child(Protocol):
+    """What is asked of a process that was started, as of a `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int, /) -> None: ...
+
+
 @dataclass(eq=False)
 class Server:
     """One child process. Start it from a thread that lives as long as it should: see `local.tether`.
@@ -45,7 +61,7 @@ class Server:
 
     name: str
     log: Path
-    _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False, repr=False)
+    _process: Child | None = field(default=None, init=False, repr=False)
 
     def prepare(self) -> None:
         """Bring the server's data into being. Does nothing when they exist."""
@@ -81,7 +97,10 @@ class Server:
             return
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as output:
-            self._process = spawn(self.command(), output)
+            self._process = self._spawn(output)
+
+    def _spawn(self, output: IO[bytes]) -> Child:
+        return spawn(self.command(), output)
 
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Raises NotReady when the process ends, or after `timeout` seconds."""

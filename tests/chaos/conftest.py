@@ -6,6 +6,7 @@ import pytest
 
 from storage.database import Database
 from storage.settings import DatabaseSettings
+from tests.chaos.nursery import Nursery
 from tests.chaos.periods import shortened
 from tests.chaos.street import Street
 
@@ -13,8 +14,9 @@ from tests.chaos.street import Street
 class Streets:
     """The street in use; one that could not be mended is replaced, so that a fault is one test's."""
 
-    def __init__(self, folders: pytest.TempPathFactory) -> None:
+    def __init__(self, folders: pytest.TempPathFactory, nursery: Nursery) -> None:
         self._folders = folders
+        self._nursery = nursery
         self._street: Street | None = None
 
     async def mended(self) -> Street:
@@ -25,7 +27,7 @@ class Streets:
                 return self._street
             except Exception:
                 self.close()
-        self._street = Street(self._folders.mktemp("street"), shortened())
+        self._street = Street(self._folders.mktemp("street"), shortened(), nursery=self._nursery)
         await self._street.open()
         return self._street
 
@@ -36,8 +38,16 @@ class Streets:
 
 
 @pytest.fixture(scope="session")
-def streets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streets]:
-    streets = Streets(tmp_path_factory)
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    nursery = Nursery("nursery", tmp_path_factory.mktemp("nursery") / "nursery.log")
+    nursery.start()
+    yield nursery
+    nursery.kill()
+
+
+@pytest.fixture(scope="session")
+def streets(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Iterator[Streets]:
+    streets = Streets(tmp_path_factory, nursery)
     yield streets
     streets.close()
 

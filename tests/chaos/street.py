@@ -15,6 +15,7 @@ from local.postgres import Postgres
 from local.python import PythonServer, PythonStep
 from local.server import Server
 from tests.chaos import audit
+from tests.chaos.nursery import Nursery, NurseryServer
 
 SECRET = "0123456789abcdef0123456789abcdef"
 SLOTS = 6
@@ -28,6 +29,7 @@ class Street:
     """Kafka, Postgres, the provider's simulator, and two of each of our processes, by name: `consumer-1`, `kafka`.
 
     `periods` are environment variables of every process. What is started by hand (`add`) goes with the next `mend`.
+    Our processes are started as anybody would start them, or by the `nursery`.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class Street:
         consumers: int = 2,
         durable: bool = False,
         webhooks: bool = False,
+        nursery: Nursery | None = None,
     ) -> None:
         self.folder = folder
+        self._nursery = nursery
         self.slots = slots
         #: calls to the simulator before it was last killed: it forgets them
         self.earlier_calls: list[dict[str, Any]] = []
@@ -237,13 +241,11 @@ class Street:
     def _python(
         self, name: str, module: str, port: int, environment: Mapping[str, str], arguments: Sequence[str]
     ) -> PythonServer:
-        return PythonServer(
-            name,
-            self._log(name),
-            module=module,
-            port=port,
-            environment=self._plain(environment),
-            arguments=arguments,
+        log, plain = self._log(name), self._plain(environment)
+        if self._nursery is None:
+            return PythonServer(name, log, module=module, port=port, environment=plain, arguments=arguments)
+        return NurseryServer(
+            name, log, module=module, port=port, environment=plain, arguments=arguments, nursery=self._nursery
         )
 
     def _plain(self, environment: Mapping[str, str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ from local.postgres import Postgres
 from local.python import PythonServer
 from messaging.provision import provision
 from messaging.settings import KafkaSettings
+from tests.chaos.nursery import Nursery, NurseryServer
 from tests.conftest import migrate
 from tests.flow.pushing import SECRET, subprotocol_of, token_for
 
@@ -51,6 +52,7 @@ class Ground:
     kafka: Kafka
     postgres: Postgres
     simulator: PythonServer
+    nursery: Nursery
 
     def strike(self, server: Kafka | Postgres, fate: Fate) -> None:
         if fate == "stopped":
@@ -66,18 +68,19 @@ class Ground:
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+def ground(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Iterator[Ground]:
     folder = tmp_path_factory.mktemp("stops")
     port, controller_port, http = ports.free(3)
     kafka = Kafka("kafka", folder / "kafka.log", folder=folder / "kafka", port=port, controller_port=controller_port)
     postgres = Postgres("postgres", folder / "postgres.log", folder=folder / "postgres", durable=False)
-    simulator = PythonServer(
+    simulator = NurseryServer(
         "modelslab",
         folder / "modelslab.log",
         module="local.modelslab",
         port=http,
         environment={"PATH": os.environ["PATH"]},
         arguments=["--slots", "50", "--prerender", "1"],
+        nursery=nursery,
     )
     servers = (kafka, postgres, simulator)
     try:
@@ -87,7 +90,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         for server in servers:
             server.wait_ready(PATIENCE)
         migrate(postgres.url())
-        yield Ground(folder, kafka, postgres, simulator)
+        yield Ground(folder, kafka, postgres, simulator, nursery)
     finally:
         for server in servers:
             server.resume()
@@ -115,8 +118,13 @@ class Processes:
             "MODELSLAB_BASE_URL": ground.simulator.http_url or "",
         }
         self.servers = {
-            name: PythonServer(
-                name, self.folder / f"{name}.log", module=module, port=numbers[name], environment=environment
+            name: NurseryServer(
+                name,
+                self.folder / f"{name}.log",
+                module=module,
+                port=numbers[name],
+                environment=environment,
+                nursery=ground.nursery,
             )
             for name, module in PORTS.items()
         }
