@@ -51,6 +51,14 @@ _FROM_SERVER: tuple[type[BaseModel], ...] = (
     frames.Bye,
 )
 
+_ON_STREAMS: tuple[type[BaseModel], ...] = (
+    frames.Snapshot,
+    frames.StatusFrame,
+    frames.CursorFrame,
+    frames.End,
+    frames.Bye,
+)
+
 _INFO = """\
 Scenewire turns scene requests into stored images and tells every waiting browser and service of each change.
 
@@ -65,6 +73,14 @@ without padding, or in a first `auth` frame within 10 s; never in the URL. Frame
 
 Close codes: {codes}. 44xx: do not retry unchanged (4401: once, with a new token). 4503, 4508, 1012 and any loss of the
 line: connect again, after a pause that grows.
+"""
+
+
+_STREAM = """\
+Server-sent events, for where sockets do not get through: the frames of the channel `socket` for one chapter. Of each
+message `event` is the frame's type, `data` the frame, `id` the cursor; `Last-Event-ID` goes on from there. A comment
+comes every 20 s. The stream ends with `bye` when the token lapses (4401) and when the notifier stops (1012). A bare
+EventSource cannot send the token: read it with fetch.
 """
 
 
@@ -115,9 +131,20 @@ def document() -> dict[str, Any]:
                 "variables": {"host": {"default": "127.0.0.1:8701", "description": "that of `make run`"}},
                 "security": [{"$ref": "#/components/securitySchemes/token"}],
             },
+            "http": {
+                "host": "{host}",
+                "protocol": "http",
+                "description": "the same; https where it is",
+                "variables": {"host": {"default": "127.0.0.1:8701", "description": "that of `make run`"}},
+                "security": [{"$ref": "#/components/securitySchemes/bearer"}],
+            },
         },
-        "channels": {**{_channel(topic.name): _topic(topic) for topic in topics.TOPICS}, "socket": _socket()},
-        "operations": {**_topic_operations(), **_socket_operations()},
+        "channels": {
+            **{_channel(topic.name): _topic(topic) for topic in topics.TOPICS},
+            "socket": _socket(),
+            "stream": _stream(),
+        },
+        "operations": {**_topic_operations(), **_socket_operations(), **_stream_operations()},
         "components": {
             "securitySchemes": {
                 "token": {
@@ -125,7 +152,8 @@ def document() -> dict[str, Any]:
                     "in": "header",
                     "name": "Sec-WebSocket-Protocol",
                     "description": "a JWT: see the channel",
-                }
+                },
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
             },
             "messages": _messages(),
             "schemas": _schemas(),
@@ -184,6 +212,16 @@ def _socket() -> dict[str, Any]:
     }
 
 
+def _stream() -> dict[str, Any]:
+    return {
+        "address": "/chapters/{chapter_id}/events",
+        "description": _STREAM,
+        "servers": [{"$ref": "#/servers/http"}],
+        "parameters": {"chapter_id": {"description": "the chapter, a UUID"}},
+        "messages": _refs(frame.__name__ for frame in _ON_STREAMS),
+    }
+
+
 def _refs(names: Iterable[str]) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/messages/{name}"} for name in names}
 
@@ -218,6 +256,19 @@ def _socket_operations() -> dict[str, Any]:
     return {
         "receive-frames": of("receive", _FROM_CLIENTS, "what a client may send"),
         "send-frames": of("send", _FROM_SERVER, "what a client is sent"),
+    }
+
+
+def _stream_operations() -> dict[str, Any]:
+    return {
+        "send-stream": {
+            "action": "send",
+            "channel": {"$ref": "#/channels/stream"},
+            "summary": "what happens in a chapter",
+            "tags": [{"name": "push"}],
+            "messages": [{"$ref": f"#/channels/stream/messages/{frame.__name__}"} for frame in _ON_STREAMS],
+            "bindings": {"http": {"method": "GET", "bindingVersion": "0.3.0"}},
+        }
     }
 
 

@@ -28,8 +28,10 @@ def main() -> int:
 
         async def drain() -> None:
             await stop.wait()
-            await notifier.drain()
-            drained.set()
+            try:
+                await notifier.drain()
+            finally:
+                drained.set()
 
         draining = asyncio.create_task(drain())
         try:

@@ -18,6 +18,7 @@ from messaging.tail import Tail
 from notifier import studio
 from notifier.connections import Connections
 from notifier.cursors import Cursors
+from notifier.departures import spread
 from notifier.handlers import StatusEvents
 from notifier.history import History
 from notifier.hub import Hub
@@ -35,6 +36,7 @@ from notifier.settings import Settings
 from notifier.shares import Sharing
 from notifier.snapshots import Snapshots
 from notifier.sockets import Sockets
+from notifier.streams import Streams
 from notifier.thumbnails import Thumbnails
 from schemas import topics
 from storage import queueing
@@ -65,6 +67,9 @@ class Notifier:
         *,
         connections: Connections,
         polls: Polls,
+        streams: Streams,
+        health: Health,
+        drain_window: float,
         events: StatusEvents,
         memory: Memory,
         replays: Replays,
@@ -73,6 +78,9 @@ class Notifier:
         self.sockets = sockets
         self.connections = connections
         self.polls = polls
+        self.streams = streams
+        self._health = health
+        self._drain_window = drain_window
         self.events = events
         self.memory = memory
         self.replays = replays
@@ -81,9 +89,15 @@ class Notifier:
         await self._http(scope, receive, send)
 
     async def drain(self) -> None:
-        """Answer the held polls, send the sockets away; new ones are sent away at once."""
-        self.polls.drain()
-        await self.connections.drain()
+        """Send the sockets and streams away and answer the held polls, one after another over the drain window; who
+        comes from now on is sent away at once."""
+        self._health.stopping()
+        leaving: list[Callable[[], None]] = []
+        for some in (self.connections, self.streams, self.polls):
+            some.refuse_new()
+            leaving += some.leaving()
+        log.info("draining", clients=len(leaving))
+        await spread(leaving, self._drain_window)
 
 
 def build(
@@ -126,10 +140,12 @@ def build(
     connections = Connections(
         hub=hub, snapshots=snapshots, verifier=verifier, outlets=outlets, settings=settings, clock=clock
     )
+    streams = Streams(hub=hub, snapshots=snapshots, verifier=verifier, settings=settings, clock=clock)
     tail = Tail(settings, topics.STATUS)
 
     async def catch_up() -> None:
         polls.renew()
+        streams.renew()
         await connections.renew()
 
     events = StatusEvents(
@@ -208,6 +224,7 @@ def build(
         health=health,
         routes=[
             *statuses.routes(),
+            *streams.routes(),
             *history.routes(),
             *pictures.routes(),
             *sharing.routes(),
@@ -224,6 +241,9 @@ def build(
         Sockets(connections, rounds, settings),
         connections=connections,
         polls=polls,
+        streams=streams,
+        health=health,
+        drain_window=settings.drain_window,
         events=events,
         memory=memory,
         replays=replays,

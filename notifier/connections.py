@@ -3,11 +3,13 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from uuid import UUID
 
 import structlog
 
 from notifier.connection import Around, Connection
+from notifier.departures import spread
 from notifier.hub import Hub
 from notifier.outlet import Line, Outlet, Outlets
 from notifier.rates import Rate
@@ -20,8 +22,6 @@ from web.auth import Caller, Verifier
 log = structlog.get_logger()
 
 _RESTARTING = "restarting"
-_APART = 0.001
-_SHORTEST_PAUSE = 0.01
 
 
 class Connections:
@@ -80,29 +80,25 @@ class Connections:
     def subscriptions(self) -> int:
         return sum(connection.subscriptions for connection in self._open)
 
-    async def drain(self) -> None:
-        """The process stops: send everybody away, and whoever comes from now on."""
+    def refuse_new(self) -> None:
+        """The process stops: whoever comes from now on is sent away at once."""
         self._draining = True
-        await self._send_away(CloseCode.RESTARTING, _RESTARTING)
+
+    def leaving(self) -> list[Callable[[], None]]:
+        """How to send each of those away that are open now."""
+        return [partial(self._send_away, connection, CloseCode.RESTARTING, _RESTARTING) for connection in self._open]
 
     async def renew(self) -> None:
         """Events may have been lost: send everybody away, to come back for a snapshot."""
         if not self._open:
             return
         log.warning("sockets_renewed", sockets=len(self._open))
-        await self._send_away(CloseCode.COME_BACK_LATER, "events may be missing: come back for a snapshot")
+        code, reason = CloseCode.COME_BACK_LATER, "events may be missing: come back for a snapshot"
+        leaving = [partial(self._send_away, connection, code, reason) for connection in self._open]
+        await spread(leaving, self._settings.drain_window)
 
-    async def _send_away(self, code: CloseCode, reason: str) -> None:
-        """A few quickly, thousands over half of the drain window."""
-        waiting = list(self._open)
-        pause = min(_APART, self._settings.drain_window / 2 / max(1, len(waiting)))
-        owed = 0.0
-        for connection in waiting:
-            connection.send_away(code, reason, self._settings.drain_window)
-            owed += pause
-            if owed >= _SHORTEST_PAUSE:
-                await asyncio.sleep(owed)
-                owed = 0.0
+    def _send_away(self, connection: Connection, code: CloseCode, reason: str) -> None:
+        connection.send_away(code, reason, self._settings.drain_window)
 
     def _admit(self, connection: Connection, caller: Caller) -> bool:
         if self._of_user[caller.user_id] >= self._settings.sockets_per_user:

@@ -12,7 +12,7 @@ from notifier.scopes import Key, chapter_key, mine_key, place_of, record_key
 from schemas.events import StatusEvent
 
 _DECODER = JSONDecoder()
-_HEAD = '{"type":"status","image":'
+_HEAD, _CURSOR, _TAIL = '{"type":"status","image":', ',"cursor":"', '"}'
 # as our outbox writes it: nothing nested stands before `data` (a quote inside of a string has a backslash before it)
 _UP_TO_DATA = re.compile(r'\s*\{[^{]*"data"\s*:\s*(?=\{)')
 
@@ -43,9 +43,9 @@ class Event:
         return self.frame[self.starts_at : self.ends_at].decode()
 
     @property
-    def payload(self) -> bytes:
-        """The frame's JSON, without what a WebSocket puts around it."""
-        return self.frame[self.starts_at - len(_HEAD) :]
+    def cursor(self) -> str:
+        """The position after it."""
+        return self.frame[self.ends_at + len(_CURSOR) : -len(_TAIL)].decode()
 
 
 def read(value: bytes, cursor: str) -> Event:
@@ -63,8 +63,8 @@ def read(value: bytes, cursor: str) -> Event:
         keys = [record_key(data.user_id, data.record_id), mine_key(data.user_id)]
         if data.chapter_id is not None:
             keys.append(chapter_key(data.user_id, data.chapter_id))
-    frame = text_frame(f'{_HEAD}{image},"cursor":"{cursor}"}}')
-    ends_at = len(frame) - len(f',"cursor":"{cursor}"}}')
+    frame = text_frame(f"{_HEAD}{image}{_CURSOR}{cursor}{_TAIL}")
+    ends_at = len(frame) - len(_CURSOR) - len(cursor) - len(_TAIL)
     return Event(
         record_id=data.record_id,
         version=data.version,

@@ -22,6 +22,11 @@ def text_frame(text: str) -> bytes:
     return bytes((_TEXT, 127)) + size.to_bytes(8, "big") + payload
 
 
+def payload_of(frame: bytes) -> bytes:
+    """What a frame of `text_frame` says, without what a WebSocket puts around it."""
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+
+
 def close_frame(code: int | None, reason: str = "") -> bytes:
     """Section 5.5.1; without a code for the answer to a close frame that has none. A longer reason is cut."""
     payload = b"" if code is None else code.to_bytes(2, "big") + reason.encode()[:_LONGEST_REASON]

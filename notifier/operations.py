@@ -4,6 +4,7 @@ from notifier.history import ATTEMPTS, SCENE_PICTURES
 from notifier.pictures import FILE, OWN_FILE, THUMBNAIL
 from notifier.routes import CHAPTER_IMAGES, RECORD, SCENE_STATUS
 from notifier.shares import SHARE
+from notifier.streams import CHAPTER_EVENTS
 from schemas.history import ImageAttempts, ScenePictures
 from schemas.shares import Share
 from schemas.statuses import ChapterImages, ImageStatus, SceneStatus
@@ -25,7 +26,8 @@ _PICTURE_HEADERS = {"ETag": "the content's hash", "Cache-Control": "kept for eve
 
 DESCRIPTION = (
     "Each person sees what they asked for. Changes are also pushed, over the WebSocket `/ws` with the subprotocol "
-    "`scenewire.v1+json`: its frames are described in `docs/asyncapi.yaml`. Pictures are requested from the producer."
+    "`scenewire.v1+json` or as server-sent events: the frames are described in `docs/asyncapi.yaml`. Pictures are "
+    "requested from the producer."
 )
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -48,13 +50,30 @@ OPERATIONS: tuple[Operation, ...] = (
         "getChapterImages",
         "The newest and the shown image of each scene of a chapter",
         {200: Answer("the images", ChapterImages, headers=_HEADERS), 304: _NOT_MODIFIED},
-        description="With `Prefer: wait=N` and a cursor the answer is held until there is something newer than it.",
+        description=(
+            "With a cursor only what changed since, where that is known (`resumed` is `memory` or `log`), else all. "
+            "With `Prefer: wait=N` too the answer is held until there is something newer than the cursor."
+        ),
         parameters=(
             CHAPTER_ID,
             Parameter("cursor", "query", "opaque; of an earlier answer or frame", {"type": "string"}),
             _IF_NONE_MATCH,
             _PREFER,
         ),
+        problems=(401, 403, 422, 503),
+    ),
+    Operation(
+        "get",
+        CHAPTER_EVENTS,
+        "streamChapterEvents",
+        "What happens in a chapter, as server-sent events",
+        {200: Answer("messages, until the token lapses or the notifier stops", media_type="text/event-stream")},
+        description=(
+            "Each message's `event` is a type of frame (`snapshot`, `status`, `end`, `cursor`, `bye`), its `data` that "
+            "frame as a socket is sent it (`docs/asyncapi.yaml`), its `id` the cursor. A comment comes every 20 s. "
+            "Read it with fetch: an EventSource cannot send the token."
+        ),
+        parameters=(CHAPTER_ID, Parameter("Last-Event-ID", "header", "opaque; the `id` or cursor to go on from")),
         problems=(401, 403, 422, 503),
     ),
     Operation(

@@ -122,11 +122,13 @@ class Polls:
         for hold in self._held:
             hold.renew()
 
-    def drain(self) -> None:
-        """The process stops: answer all, and hold none any more."""
+    def refuse_new(self) -> None:
+        """The process stops: whoever comes from now on is answered at once."""
         self._draining = True
-        for hold in self._held:
-            hold.release()
+
+    def leaving(self) -> list[Callable[[], None]]:
+        """How to answer each of those that are held now."""
+        return [hold.release for hold in self._held]
 
 
 async def _release_when_gone(request: Request, hold: Hold) -> None:

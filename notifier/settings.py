@@ -1,6 +1,8 @@
 """What may be chosen about pushing. All periods are seconds."""
 
-from pydantic import Field, SecretStr, field_validator
+from typing import Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from media.settings import MediaSettings
@@ -8,6 +10,8 @@ from messaging.settings import KafkaSettings
 from storage.settings import DatabaseSettings
 from telemetry.settings import TelemetrySettings
 from web.settings import HealthSettings, WebSettings, origin_of
+
+_LEAVING = 4.0
 
 
 class PushSettings(BaseSettings):
@@ -34,6 +38,12 @@ class PushSettings(BaseSettings):
     sockets_per_user: int = Field(default=10_000, ge=1, description="sockets one user may hold open at one notifier")
     long_polls: int = Field(default=5_000, ge=1, description="polls one notifier holds at a time; past it 503")
     share_life: float = Field(default=900.0, ge=1, description="seconds that a share token of a chapter is good for")
+    streams: int = Field(
+        default=2_000, ge=1, description="streams of server-sent events one notifier holds open; past it 503"
+    )
+    stream_heartbeat: float = Field(
+        default=20.0, gt=0, description="seconds between two comments on a stream where nothing happens"
+    )
     memory_events: int = Field(
         default=5_000,
         ge=1,
@@ -68,7 +78,10 @@ class PushSettings(BaseSettings):
         default=1_000, ge=1, description="how many of those waiting in a lane are told their position in line"
     )
     drain_window: float = Field(
-        default=2.0, ge=0, description="seconds within which clients are told to come back after a restart, spread out"
+        default=2.0,
+        ge=0,
+        description="seconds over which a notifier that stops sends its clients away, one after another, and within "
+        "which each is told to come back",
     )
     stop_timeout: float = Field(default=8.0, gt=0, description="seconds the notifier may take to stop")
     studio_chapter_id: str | None = Field(default=None, description="the chapter that the studio page opens with")
@@ -81,6 +94,16 @@ class PushSettings(BaseSettings):
         description="how browsers reach the simulator of ModelsLab; set, the studio has a panel for its modes "
         "(`#simulator`)",
     )
+
+    @model_validator(mode="after")
+    def _drained_in_time(self) -> Self:
+        # clients leave, requests end, Kafka and Postgres are left
+        if self.stop_timeout < 2 * self.drain_window + _LEAVING:
+            raise ValueError(
+                f"SCENEWIRE_STOP_TIMEOUT must be at least twice SCENEWIRE_DRAIN_WINDOW and {_LEAVING:g} s more: a "
+                "notifier that is ended sooner drops its clients all at once"
+            )
+        return self
 
     @field_validator("studio_simulator_url")
     @classmethod

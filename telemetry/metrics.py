@@ -27,12 +27,13 @@ CounterName = Literal[
     "http_requests", "accepted", "accept_refused", "outbox_sent", "outbox_send_failures", "events", "dispatched",
     "attempts", "completed", "failed", "retries", "deferrals", "breaker_opened", "takeovers", "uncertain", "fenced",
     "poison", "storing_repeats", "picture_bytes", "status_events", "frames", "snapshots", "sockets_closed", "sweeps",
-    "thumbnails", "webhooks", "late_answers", "readers_renewed",
+    "streams_dropped", "thumbnails", "webhooks", "late_answers", "readers_renewed",
     "jwks_fetches",
 ]  # fmt: skip
 GaugeName = Literal[
     "outbox_rows", "outbox_oldest_seconds", "relay_active", "slots", "waiting", "oldest_waiting_seconds", "running",
-    "workers_alive", "breakers_open", "sockets", "subscriptions", "long_polls", "dependency_up", "loop_age_seconds",
+    "workers_alive", "breakers_open", "sockets", "subscriptions", "long_polls", "event_streams", "dependency_up",
+    "loop_age_seconds",
 ]  # fmt: skip
 HistogramName = Literal[
     "http_seconds", "accept_seconds", "accept_batch", "admit_batch", "outbox_seconds", "provider_seconds",
@@ -82,6 +83,7 @@ COUNTERS: Final[tuple[Metric, ...]] = (
     Metric("frames", "frames written to sockets"),
     Metric("snapshots", "snapshots answered, by where they resumed", ("resumed",)),
     Metric("sockets_closed", "sockets closed by us", ("code",)),
+    Metric("streams_dropped", "streams of server-sent events whose readers did not read"),
     Metric("sweeps", "sweeps run, by outcome", ("outcome",)),
     Metric(
         "thumbnails", "thumbnails: made, not_stored (made all the same), refused (of a broken picture)", ("outcome",)
@@ -112,6 +114,7 @@ GAUGES: Final[tuple[Metric, ...]] = (
     Metric("sockets", "open sockets"),
     Metric("subscriptions", "subscriptions on open sockets"),
     Metric("long_polls", "polls that are held"),
+    Metric("event_streams", "open streams of server-sent events"),
     Metric("dependency_up", "1 while a dependency answers", ("name",)),
     Metric("loop_age_seconds", "time since a loop of this process last made progress", ("name",)),
 )

@@ -27,6 +27,8 @@ import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
+from web.lines import HttpProtocol
+
 log = structlog.get_logger()
 
 EXIT_LATE = 70
@@ -114,7 +116,7 @@ async def serve(
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=HttpProtocol,
         ws="none" if ws is None else ws,  # type: ignore[arg-type]
         lifespan="on",
         log_config=None,

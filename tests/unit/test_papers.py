@@ -83,7 +83,7 @@ class TestAsyncapi:
 
     def test_names_every_topic_and_every_frame(self) -> None:
         addresses = [channel["address"] for channel in DOCUMENT["channels"].values()]
-        assert sorted(addresses) == sorted([*topics.BY_NAME, "/ws"])
+        assert sorted(addresses) == sorted([*topics.BY_NAME, "/ws", "/chapters/{chapter_id}/events"])
         known = {
             str(model.model_fields["type"].annotation)
             for model in vars(frames).values()

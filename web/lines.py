@@ -1,0 +1,48 @@
+"""uvicorn's HTTP protocol, with the line below it in reach: an endless answer must be able to end one that is stuck.
+
+ASGI has no word for that. uvicorn closes a line only when all that was written has gone, which a peer that does not
+read never lets happen.
+"""
+
+import asyncio
+import socket
+
+from starlette.types import Scope
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_EXTENSION = "scenewire.line"
+_KERNEL_BUFFER = 64 * 1024
+"""SO_SNDBUF (Linux doubles it): left alone the kernel takes megabytes for a peer that does not read."""
+_BUFFERED = 32 * 1024
+
+
+class HttpProtocol(HttpToolsProtocol):
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {_EXTENSION: self.transport}  # type: ignore[dict-item]
+
+
+class Line:
+    """The line of one request. `silent`: seconds after which the kernel gives up a peer that confirms nothing."""
+
+    def __init__(self, scope: Scope, *, silent: float) -> None:
+        transport = scope.get("extensions", {}).get(_EXTENSION)
+        if not isinstance(transport, asyncio.Transport):
+            raise RuntimeError("serve this with http=web.lines.HttpProtocol")
+        self._transport = transport
+        transport.set_write_buffer_limits(high=_BUFFERED)
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _KERNEL_BUFFER)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                # Linux (RFC 5482); elsewhere such a peer stays until TCP itself gives it up
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(silent * 1000))
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Drop the connection and what waits for it."""
+        self._transport.abort()
