@@ -43,12 +43,14 @@ class Person:
         async with asyncio.timeout(PATIENCE):
             return list(await asyncio.gather(*asked))
 
-    async def ask(self, text: str, *, scene: int, key: str) -> UUID:
+    async def ask(self, text: str, *, scene: int, key: str, chapter: UUID | None = None) -> UUID:
         """One scene, from one producer after the other, until one accepts it. The same key gives the same record."""
+        # the next chapter may be opened before this one's request is accepted: the same key is for the same path
+        chapter = chapter or self.chapter
         pause = _PAUSE_FIRST
         tries = 0
         while True:
-            answer = await self.post(text, scene=scene, key=key, producer=tries)
+            answer = await self.post(text, scene=scene, key=key, producer=tries, chapter=chapter)
             tries += 1
             if answer is not None and answer.status_code == 202:
                 record_id = UUID(answer.json()["record_id"])
@@ -58,14 +60,16 @@ class Person:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _PAUSE_LONGEST)
 
-    async def post(self, text: str, *, scene: int, key: str, producer: int = 0) -> httpx.Response | None:
+    async def post(
+        self, text: str, *, scene: int, key: str, producer: int = 0, chapter: UUID | None = None
+    ) -> httpx.Response | None:
         """One try; None without an answer."""
         url = self.producers[(scene + producer) % len(self.producers)]
         headers = {"Authorization": f"Bearer {self.token}", "Idempotency-Key": key}
         answer: httpx.Response | None = None
         with suppress(httpx.TransportError):
             answer = await self.client.post(
-                f"{url}/chapters/{self.chapter}/images/scenes/{scene}",
+                f"{url}/chapters/{chapter or self.chapter}/images/scenes/{scene}",
                 json={"scene_description": text},
                 headers=headers,
             )
