@@ -10,7 +10,11 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from tests.flow.accepting import BODY, client_of, path_of, problem_of, settings_of
+from notifier import operations as notifier
+from notifier.routes import CHAPTER_IMAGES, RECORD, SCENE_STATUS
+from notifier.streams import CHAPTER_EVENTS
+from producer import admin, routes, usage
+from tests.flow.accepting import BODY, client_of, problem_of, settings_of
 from tests.flow.asking import problem, status_path
 from tests.flow.pushing import PATIENCE, House, house, settings_for, token_for
 
@@ -78,6 +82,56 @@ async def test_it_shows_nothing_else_over_http(here: House, shared: Shared) -> N
     for chapter in (shared.chapter, other):
         answer = await here.http.post(f"/chapters/{chapter}/share", headers=shared.bearer)
         problem(answer, 403, "share_token_refused")
+
+
+async def test_it_shows_the_chapter_as_a_stream(here: House, shared: Shared) -> None:
+    path = f"/chapters/{shared.chapter}/events"
+    async with here.http.stream("GET", path, headers=shared.bearer) as answer, asyncio.timeout(PATIENCE):
+        assert answer.status_code == 200
+        lines = answer.aiter_lines()
+        assert str(shared.record) in await _data(lines)
+        await here.change(shared.hidden, progress=50)
+        await here.complete(shared.record)
+        told = await _data(lines)
+        assert '"completed"' in told
+        assert str(shared.hidden) not in told
+    problem(await shared.get(f"/chapters/{shared.other}/events"), 403, "share_token_refused")
+
+
+async def _data(lines: AsyncIterator[str]) -> str:
+    async for line in lines:
+        if line.startswith("data: "):
+            return line
+    raise AssertionError("the stream has ended")
+
+
+OPEN = {SCENE_STATUS, CHAPTER_IMAGES, RECORD, CHAPTER_EVENTS}
+"""What a share token opens; every other call that needs a token refuses it, those to come too."""
+
+
+async def test_whatever_else_needs_a_token_refuses_it(here: House, shared: Shared) -> None:
+    values = {"chapter_id": shared.chapter, "record_id": shared.record, "scene_number": 1}
+    for operation in notifier.OPERATIONS:
+        if not operation.bearer:
+            continue
+        path = operation.path.format(**values)
+        # a stream is opened and left
+        async with here.http.stream(operation.method, path, headers=shared.bearer) as answer:
+            if operation.path in OPEN:
+                assert answer.status_code == 200, operation.id
+            else:
+                await answer.aread()
+                problem(answer, 403, "share_token_refused")
+
+
+async def test_the_producer_refuses_it(database_url: str, shared: Shared) -> None:
+    values = {"chapter_id": shared.chapter, "scene_number": 1, "letter_id": 1}
+    async with client_of(settings_of(database_url)) as producer:
+        for operation in (*routes.OPERATIONS, *usage.OPERATIONS, *admin.OPERATIONS):
+            path = operation.path.format(**values)
+            answer = await producer.request(operation.method, path, headers=shared.bearer, json=BODY)
+            problem_of(answer, 403, "share_token_refused")
+            assert answer.headers["www-authenticate"] == 'Bearer realm="scenewire", error="insufficient_scope"'
 
 
 async def test_it_shows_the_chapter_on_a_socket(here: House, shared: Shared) -> None:
@@ -164,16 +218,3 @@ async def test_no_token_reaches_the_log(here: House, shared: Shared, capsys: pyt
     said = "".join(capsys.readouterr())
     assert shared.token.rpartition(".")[2][:-4] not in said
     assert shared.token.split(".")[1] not in said
-
-
-async def test_the_producer_refuses_it(database_url: str, shared: Shared) -> None:
-    async with client_of(settings_of(database_url)) as producer:
-        calls = [
-            producer.post(path_of(chapter=shared.chapter), json=BODY, headers=shared.bearer),
-            producer.get("/me/usage", headers=shared.bearer),
-            producer.get("/admin/dead-letters", headers=shared.bearer),
-        ]
-        for call in calls:
-            problem_of(await call, 403, "share_token_refused")
-        challenge = (await producer.get("/me/usage", headers=shared.bearer)).headers["www-authenticate"]
-        assert challenge == 'Bearer realm="scenewire", error="insufficient_scope"'
