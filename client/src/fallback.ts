@@ -86,35 +86,37 @@ function openFallback(call: Call, events: LineEvents, streams: boolean): Line {
     });
   }
 
-  /** One stream, from its opening to its end; false when streams do not get through. */
-  async function stream(follower: Follower): Promise<boolean> {
+  /** One stream, from its opening to its end; how long to wait for the next one, undefined when none gets through. */
+  async function stream(follower: Follower): Promise<number | undefined> {
     const { scope, cursor, ended } = follower;
     const opened = Date.now();
     const silent = new AbortController();
     const stop = () => silent.abort();
     let timer = setTimeout(stop, FIRST_EVENT_MS);
     let heard = false;
+    let asked: number | undefined;
     ended.signal.addEventListener("abort", stop);
     try {
       const headers: Record<string, string> = { Accept: "text/event-stream" };
       if (cursor) headers["Last-Event-ID"] = cursor;
       const path = `chapters/${scope.chapter_id}/events`;
       const answer = await call(path, { headers, signal: silent.signal, timeoutMs: LONGEST_TIMER_MS });
-      for await (const { event, id, data } of messagesOf(answer)) {
+      for await (const data of messagesOf(answer)) {
         clearTimeout(timer);
         timer = setTimeout(stop, SILENCE_MS);
         if (!data) continue;
         heard = true;
         through(follower, "sse");
-        const said = JSON.parse(data);
-        // a status may come bare
-        const body = said.record_id ? { image: said } : said;
-        take(follower, { type: event, cursor: id, ...body, id: scope.id });
+        // what a socket would be sent, but for the name of the subscription
+        const frame: ServerFrame = JSON.parse(data);
+        if (frame.type === "bye") asked = frame.retry_after_ms;
+        else take(follower, "id" in frame ? { ...frame, id: scope.id } : frame);
       }
     } catch (reason) {
-      if (ended.signal.aborted) return true;
-      // not reached, or a refusal of the user: no other way would fare better
-      if (reason instanceof ScenewireError && (!reason.status || reason.status === 401)) throw reason;
+      if (ended.signal.aborted) return 0;
+      // not reached, a refusal of the user, or a restart: no other way would fare better
+      const { status, code } = reason as Partial<ScenewireError>;
+      if (status === 0 || status === 401 || (status === 503 && code !== "too_many_streams")) throw reason;
     } finally {
       clearTimeout(timer);
       ended.signal.removeEventListener("abort", stop);
@@ -122,8 +124,8 @@ function openFallback(call: Call, events: LineEvents, streams: boolean): Line {
     }
     follower.transport = null;
     tell();
-    brief = Date.now() - opened < BRIEF_MS ? brief + 1 : 0;
-    return heard && brief < BRIEF_STREAMS;
+    brief = asked === undefined && Date.now() - opened < BRIEF_MS ? brief + 1 : 0;
+    return heard && brief < BRIEF_STREAMS ? (asked ?? Math.random() * FIRST_MS) : undefined;
   }
 
   /** One answer; the first at once, to see that there are any. */
@@ -158,9 +160,11 @@ function openFallback(call: Call, events: LineEvents, streams: boolean): Line {
     while (!ended.signal.aborted) {
       let wait = 0;
       try {
-        if (!streams || !scope.chapter_id) await poll(follower);
-        else if (await stream(follower)) wait = Math.random() * FIRST_MS;
-        else streams = false;
+        if (streams && scope.chapter_id) {
+          const next = await stream(follower);
+          streams &&= next !== undefined;
+          wait = next ?? 0;
+        } else await poll(follower);
       } catch (reason) {
         if (ended.signal.aborted) return;
         const refused = reason instanceof ScenewireError ? reason : new ScenewireError(String(reason), "failed");

@@ -1,15 +1,11 @@
-export interface Message {
-  event: string;
-  id: string;
-  /** Empty for a comment, which only says that the line is there. */
-  data: string;
-}
-
-/** The messages of a stream of server-sent events (the HTML standard, section 9.2.6), comments among them. */
-export async function* messagesOf(answer: Response): AsyncGenerator<Message> {
+/**
+ * The data of each message of a stream of server-sent events (the HTML standard, section 9.2.6); an empty one for a
+ * comment, which only says that the line is there. Names and ids are left out: the data says it all.
+ */
+export async function* messagesOf(answer: Response): AsyncGenerator<string> {
   const reader = answer.body!.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  let [event, id, data] = ["message", "", [] as string[]];
+  let data: string[] = [];
   for (;;) {
     const { done, value } = await reader.read();
     if (done) return;
@@ -18,15 +14,13 @@ export async function* messagesOf(answer: Response): AsyncGenerator<Message> {
     const lines = rest.split(/\r\n|\n|\r(?!$)/);
     rest = lines.pop()!;
     for (const line of lines) {
-      if (line.startsWith(":")) yield { event, id, data: "" };
-      if (line) {
+      if (line.startsWith(":")) yield "";
+      else if (line) {
         const [, field, text = ""] = /^([^:]*):? ?(.*)$/s.exec(line)!;
         if (field === "data") data.push(text);
-        else if (field === "event") event = text;
-        else if (field === "id") id = text;
       } else if (data.length) {
-        yield { event, id, data: data.join("\n") };
-        [event, data] = ["message", []];
+        yield data.join("\n");
+        data = [];
       }
     }
   }

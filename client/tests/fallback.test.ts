@@ -50,6 +50,17 @@ describe("where no socket gets through", () => {
     expect(client.state).toMatchObject({ status: "live", transport: "sse" });
   });
 
+  test("a stream is opened again when the service asked for it", async () => {
+    open();
+    await until(() => client.state.transport === "sse");
+    const data = JSON.stringify({ type: "bye", code: 1012, retry_after_ms: 400 });
+    for (const stream of service.streams) stream.end(`event: bye\ndata: ${data}\n\n`);
+    await until(() => client.state.transport === null);
+    const gone = performance.now();
+    await until(() => client.state.transport === "sse");
+    expect(performance.now() - gone).toBeGreaterThan(380);
+  });
+
   test("and no stream either, changes are asked for", async () => {
     service.sse = "missing";
     service.push(image(1, 1));
@@ -62,6 +73,18 @@ describe("where no socket gets through", () => {
     await until(() => watch.get().done);
     await until(() => calls("?cursor=at-2").length === 1);
     expect(calls("/events").length).toBe(1);
+  });
+
+  test("and there are too many streams, changes are asked for; a restart is waited for", async () => {
+    service.sse = "full";
+    open();
+    await until(() => client.state.transport === "poll");
+    client.close();
+    service.sse = "restarting";
+    open();
+    await until(() => client.state.status === "offline");
+    service.sse = "whole";
+    await until(() => client.state.transport === "sse");
   });
 
   test("and a proxy keeps streams to itself, changes are asked for after 5 s", async () => {
@@ -182,12 +205,9 @@ test("messages of a stream are read however they are cut", async () => {
       },
     });
     const read = [];
-    for await (const message of messagesOf(new Response(body))) if (message.data) read.push(message);
+    for await (const data of messagesOf(new Response(body))) read.push(data);
     return read;
   };
-  const expected = [
-    { event: "a", id: "1", data: '{"x":\n"ü"}' },
-    { event: "message", id: "2", data: "last" },
-  ];
+  const expected = ["", '{"x":\n"ü"}', "", "", "last"];
   for (const size of [1, 2, 3, 7, 1000]) expect(await whole(size)).toEqual(expected);
 });

@@ -90,8 +90,8 @@ export class Service {
   /** Accepts a token; others are closed with 4401, or answered 401. */
   accepts: (token: string) => boolean = () => true;
   answersPings = true;
-  /** SSE: `whole` streams, `buffered` sends nothing, as behind some proxies, `missing` is a 404. */
-  sse: "whole" | "buffered" | "missing" = "whole";
+  /** SSE: `whole` streams, `buffered` sends nothing, as behind some proxies, `missing` is a 404, the others 503. */
+  sse: "whole" | "buffered" | "missing" | "full" | "restarting" = "whole";
   polls = true;
   /** Answers of POST, one after the other; 202 when there are none left. */
   readonly answers: { status: number; headers?: Record<string, string>; body?: object }[] = [];
@@ -271,6 +271,13 @@ export class Service {
   #stream(request: IncomingMessage, response: ServerResponse, scope: Scope): void {
     if (this.sse === "missing") {
       response.writeHead(404).end();
+      return;
+    }
+    if (this.sse === "full" || this.sse === "restarting") {
+      response.writeHead(503, { "Retry-After": "1" });
+      response.end(
+        JSON.stringify({ detail: "Come back.", code: this.sse === "full" ? "too_many_streams" : "restarting" }),
+      );
       return;
     }
     response.writeHead(200, { "Content-Type": "text/event-stream" });
