@@ -7,13 +7,16 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import jwt
 import pytest
-from playwright.async_api import Route, async_playwright
+from playwright.async_api import Browser, Route, async_playwright
 
+from local import node
+from local.server import NotReady
 from tests.browser.studio_page import OpenStudio, Studio
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -25,6 +28,8 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # a page that a test makes up has no address, and would not be let to the service on this machine
+    "--disable-features=LocalNetworkAccessChecks",
 )
 
 
@@ -38,6 +43,28 @@ def chromium() -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def packages() -> Path:
+    """client/ with its npm packages; where they cannot be had the tests skip, and fail where CI=true."""
+    try:
+        node.install()
+    except NotReady as reason:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(reason))
+        pytest.skip(str(reason))
+    return node.CLIENT
+
+
+@asynccontextmanager
+async def launched(chromium: str) -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
 
 
 @pytest.fixture
@@ -67,8 +94,7 @@ def studio_of(chromium: str, line: dict[str, Any]) -> OpenStudio:
                 del body["token"]
             await route.fulfill(body=json.dumps(body), content_type="application/json")
 
-        async with async_playwright() as playwright:
-            browser = await playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
+        async with launched(chromium) as browser:
             context = await browser.new_context(viewport={"width": width, "height": height}, **context_options)
             page = await context.new_page()
             studio = Studio(page, line["studio"].rstrip("/"), line["chapter_id"], sign(token_seconds), sign)
@@ -77,9 +103,6 @@ def studio_of(chromium: str, line: dict[str, Any]) -> OpenStudio:
             page.on("request", lambda request: studio.hosts.add(urlsplit(request.url).netloc))
             await page.route("**/studio/config.json", config)
             await page.route_web_socket("**/ws", studio.socket)
-            try:
-                yield studio
-            finally:
-                await browser.close()
+            yield studio
 
     return open_studio

@@ -1,7 +1,6 @@
 """client/'s own tests, and the package as others load it."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -9,19 +8,6 @@ from typing import Any
 import pytest
 
 from local import node
-from local.server import NotReady
-
-
-@pytest.fixture(scope="session")
-def packages() -> Path:
-    """client/ with its npm packages; where they cannot be had the tests skip, and fail where CI=true."""
-    try:
-        node.install()
-    except NotReady as reason:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(reason))
-        pytest.skip(str(reason))
-    return node.CLIENT
 
 
 @pytest.fixture(scope="session")
