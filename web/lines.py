@@ -26,8 +26,9 @@ class Line:
     """The line of one request. `silent`: seconds after which the kernel gives up a peer that confirms nothing."""
 
     def __init__(self, scope: Scope, *, silent: float) -> None:
-        transport = scope.get("extensions", {}).get(_EXTENSION)
-        if not isinstance(transport, asyncio.Transport):
+        # not asked for its type: uvloop's are no instances of asyncio's
+        transport: asyncio.Transport | None = scope.get("extensions", {}).get(_EXTENSION)
+        if transport is None:
             raise RuntimeError("serve this with http=web.lines.HttpProtocol")
         self._transport = transport
         transport.set_write_buffer_limits(high=_BUFFERED)
