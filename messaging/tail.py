@@ -24,6 +24,7 @@ from messaging.closing import stop_client
 from messaging.deliveries import Delivery, delivery
 from messaging.lookout import Log, Lookout
 from messaging.names import client_options, real_topic
+from messaging.pace import Pace
 from messaging.provision import KafkaAway, provide
 from messaging.settings import KafkaSettings
 from messaging.stillness import Standing, Stillness
@@ -131,6 +132,7 @@ class Tail:
 
         Raises `OtherLog` when the log is another one: `start` anew, with `{}` from its first event on.
         """
+        pace = Pace(time.monotonic())
         while not self._stopping.is_set():
             if self._other_log:
                 await self._close()
@@ -168,6 +170,8 @@ class Tail:
                     self._positions[event.partition] = event.offset + 1
                 self._batches += 1
                 yield batch
+                if pause := pace.pause(len(batch), time.monotonic()):
+                    await asyncio.sleep(pause)
 
     async def stop(self, timeout: float = _CLOSE_SECONDS) -> None:
         """End `start` and `batches` and leave within twice `timeout` seconds, with Kafka there or gone."""
