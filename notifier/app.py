@@ -194,7 +194,7 @@ def build(
         tasks = [
             asyncio.create_task(outlets.run(sockets.beat), name="stalls"),
             asyncio.create_task(rounds.run(), name="rounds"),
-            asyncio.create_task(_measure(connections), name="measure"),
+            asyncio.create_task(_measure(connections, hub), name="measure"),
             asyncio.create_task(verifier.run(), name="jwks"),
             asyncio.create_task(health.run(asyncio.Event(), every=settings.health_look), name="health"),
         ]
@@ -261,7 +261,8 @@ async def _follow(events: StatusEvents) -> None:
             await asyncio.sleep(_AFTER_A_BUG)
 
 
-async def _measure(connections: Connections) -> None:
+async def _measure(connections: Connections, hub: Hub) -> None:
     while True:
+        hub.tell()
         metrics.gauge("subscriptions", connections.subscriptions)
         await asyncio.sleep(_MEASURE_EVERY)

@@ -169,9 +169,8 @@ class Connection:
     # a listener of the hub
 
     def offer(self, event: Event) -> None:
-        if not self._subscriptions.take(event):
-            return
-        self._send(event)
+        if self._subscriptions.take(event):
+            self._send(event)
 
     def ended(self, key: Key) -> None:
         for subscription in self._subscriptions.live(key):
@@ -317,6 +316,8 @@ class Connection:
 
     def _send(self, event: Event) -> None:
         self.outlet.put(event.record_id, event.frame)
+        if not self._subscriptions.mine:
+            return
         assert self.caller is not None
         for subscription in self._subscriptions.live(mine_key(self.caller.user_id)):
             if not subscription.cursor_due:

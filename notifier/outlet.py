@@ -56,10 +56,10 @@ class _Watch:
 
 
 class Outlet:
-    __slots__ = ("_all", "_free", "_line", "_out", "_waiting", "_waiting_bytes", "closed", "watch")
+    __slots__ = ("_all", "_free", "_out", "_waiting", "_waiting_bytes", "closed", "line", "watch")
 
     def __init__(self, line: Line, outlets: "Outlets") -> None:
-        self._line = line
+        self.line = line
         self._all = outlets
         # of this turn of the loop
         self._out: list[bytes] | None = None
@@ -129,21 +129,23 @@ class Outlet:
         if last is not None:
             self._write(last, 1)
         self.gone()
-        self._line.finish(code, reason)
+        self.line.finish(code, reason)
 
     def gone(self) -> None:
         """Nothing can be sent any more."""
         self.closed = True
-        self._waiting, self._out = None, None
+        self._waiting, self._out, self._waiting_bytes = None, None, 0
         self._set_free()
 
     def _write(self, frames: bytes, count: int) -> None:
+        self._all.frames += count
         if self.watch is not None:
             self.watch.written += len(frames)
-        self._all.frames += count
-        self._line.write(frames)
-        if self.watch is None:
-            self._all.look_after(self)
+            self.line.write(frames)
+        else:
+            self.line.write(frames)
+            if self.line.waiting_bytes():
+                self._all.look_after(self)
 
     def _wait(self, waiting: dict[Hashable, bytes], key: Hashable, frame: bytes) -> None:
         before = waiting.pop(key, b"")
@@ -167,11 +169,16 @@ class Outlet:
         """Frames that wait here, beside the line's own buffer."""
         return len(self._waiting or ())
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What these are together."""
+        return self._waiting_bytes
+
     def bytes_in_line(self) -> int:
-        return self._line.waiting_bytes()
+        return self.line.waiting_bytes()
 
     def abort(self) -> None:
-        self._line.abort()
+        self.line.abort()
 
 
 class Outlets:

@@ -31,14 +31,14 @@ class Rounds:
         self._step = min(_FINEST, interval / 4)
         self._turns: list[dict[Pinged, None]] = [{} for _ in range(math.ceil(interval / self._step))]
         self._answers_after = math.ceil(timeout / self._step)
-        self._now = 0
+        self._now = self._dealt = 0
 
     def join(self, line: Pinged) -> int:
-        """Give a line its turn: the emptiest of the last quarter of the coming interval, so that lines which come all
-        at once are not pinged all at once. What it returns `leave` wants back."""
+        """Give a line its turn: one after the other of the last quarter of the coming interval, so that lines which
+        come all at once are not pinged all at once. What it returns `leave` wants back."""
         count = len(self._turns)
-        latest = range(self._now + count - count // 4 + 1, self._now + count + 1)
-        turn = min((number % count for number in latest), key=lambda number: len(self._turns[number]))
+        self._dealt = (self._dealt + 1) % max(1, count // 4)
+        turn = (self._now - self._dealt) % count
         self._turns[turn][line] = None
         return turn
 

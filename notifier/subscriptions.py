@@ -46,11 +46,17 @@ class Subscription:
 
 
 class Subscriptions:
+    """`mine`: whether any is of all that is its user's."""
+
+    __slots__ = ("_by_id", "_by_key", "_loading", "_seen", "mine")
+
     def __init__(self) -> None:
         self._by_id: dict[str, Subscription] = {}
         self._by_key: dict[Key, dict[str, Subscription]] = {}
-        self._seen: dict[UUID, int] = {}
+        # record (as a number: a UUID computes its hash anew, in Python, at each look) -> version
+        self._seen: dict[int, int] = {}
         self._loading = 0
+        self.mine = False
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -61,6 +67,7 @@ class Subscriptions:
         self._loading += 1
         alike = self._by_key.setdefault(subscription.key, {})
         alike[subscription.id] = subscription
+        self.mine = self.mine or subscription.key[0] == "mine"
         return len(alike) == 1
 
     def remove(self, subscription_id: str) -> Key | None:
@@ -75,6 +82,8 @@ class Subscriptions:
         if alike:
             return None
         del self._by_key[subscription.key]
+        if subscription.key[0] == "mine":
+            self.mine = False
         if not self._by_id:
             self._seen = {}
         return subscription.key
@@ -96,14 +105,11 @@ class Subscriptions:
 
     def take(self, event: Event) -> bool:
         """Whether the event is to be sent now; else it was seen, or waits for a snapshot."""
-        seen = self._seen.get(event.record_id)
-        if seen is not None and event.version <= seen:
-            if self._loading:
-                self._hold(event)
+        record = event.record_id.int
+        wanted = not self._loading or self._hold(event)
+        if event.version <= self._seen.get(record, -1) or not wanted:
             return False
-        if self._loading and not self._hold(event):
-            return False
-        self._seen[event.record_id] = event.version
+        self._seen[record] = event.version
         return True
 
     def _hold(self, event: Event) -> bool:
@@ -134,24 +140,24 @@ class Subscriptions:
             event = held.pop(image.record_id, None)
             version, text = image.version, image.text
             if event is not None and event.version > version:
-                if self._seen.get(event.record_id, -1) >= event.version:
+                if self._seen.get(event.record_id.int, -1) >= event.version:
                     version, text = event.version, event.image
                 else:
                     later.append(event)
-            if not snapshot.whole and self._seen.get(image.record_id, -1) > version:
+            if not snapshot.whole and self._seen.get(image.record_id.int, -1) > version:
                 # the log was behind the rows that this socket has shown
                 continue
             texts.append(text)
-            if self._seen.get(image.record_id, -1) < version:
-                self._seen[image.record_id] = version
+            if self._seen.get(image.record_id.int, -1) < version:
+                self._seen[image.record_id.int] = version
         newest = {image.place: image for image in snapshot.images} if held else {}
         for event in held.values():
-            if self._seen.get(event.record_id, -1) < event.version:
+            if self._seen.get(event.record_id.int, -1) < event.version:
                 later.append(event)
             elif snapshot.whole and _belongs(event, newest.get(event.place)):
                 texts.append(event.image)
         for event in later:
-            self._seen[event.record_id] = event.version
+            self._seen[event.record_id.int] = event.version
         return snapshot_frame(subscription.quoted, texts, snapshot.cursor, snapshot.resumed), later
 
 

@@ -1,0 +1,287 @@
+"""The push side on one core, beside Starlette's usual pattern (`bench/usual.py`) in the same run.
+
+    .venv/bin/python bench/push.py                                       # three rounds, medians
+    .venv/bin/python bench/push.py --rounds 1 --idle 1000 --crowd 500    # short
+
+A real Kafka and a real Postgres on a folder of their own. The server under measurement has core 0, everything else
+(clients, producer, Kafka, Postgres) core 1. CPU is the server's alone, user and system, by the kernel's count.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvloop
+from aiokafka import AIOKafkaProducer
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ground import SECRET, Ground, Site, cpu_of, ground, percentile, raise_open_files, rss_kb
+from listeners import Crowd, status_event, token_of
+
+from local.python import PythonServer
+from messaging.names import real_topic
+from schemas.topics import BY_NAME, STATUS
+
+SERVER_CORE, LOAD_CORE = 0, 1
+SIDES = {"scenewire": "notifier", "usual": "bench.usual"}
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """`aim` is of the ratio to the usual pattern where `ratio`, else of the figure itself."""
+
+    words: str
+    unit: str
+    aim: float | None = None
+    ratio: bool = True
+    most: bool = True
+
+
+FIGURES = {
+    "idle_rss": Figure("memory of an idle socket, welcomed", "KB", 5.0, ratio=False),
+    "subscribed_rss": Figure("memory of an idle socket, with a chapter of its own", "KB", 5.0, ratio=False),
+    "connect": Figure("connect alone: handshake, HS256 not cached, welcome", "us CPU"),
+    "subscribe": Figure("subscribe, with the snapshot's query where there is one", "us CPU"),
+    "resume": Figure("connect and subscribe, HS256 not cached, no query: from a cursor", "us CPU", 0.35),
+    "fan_cpu": Figure("one event to the crowd: a delivery", "us CPU", 0.4),
+    "fan_last": Figure("one event to the crowd: the last has it after", "ms", 0.5),
+    "burst_rate": Figure("burst of 60 events to the crowd: deliveries", "k/s", 4.0, most=False),
+    "burst_cpu": Figure("burst of 60 events to the crowd: a delivery", "us CPU"),
+    "targeted_cpu": Figure("targeted at the high rate, Kafka included: an event", "us CPU", 0.75),
+    "targeted_p50": Figure("targeted at the high rate: send to Kafka to frame, p50", "ms"),
+    "targeted_p99": Figure("targeted at the high rate: send to Kafka to frame, p99", "ms"),
+    "low_cpu": Figure("targeted at the low rate, Kafka included: an event", "us CPU"),
+    "low_p50": Figure("targeted at the low rate: send to Kafka to frame, p50", "ms", 1.5, ratio=False),
+    "low_p99": Figure("targeted at the low rate: send to Kafka to frame, p99", "ms", 10.0, ratio=False),
+}
+
+
+def pin(pid: int, core: int) -> None:
+    """All threads that a process has now; those it makes later come after their maker."""
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(int(thread), {core})
+
+
+class Measurement:
+    """One server under load."""
+
+    def __init__(self, site: Site, server: PythonServer, asked: argparse.Namespace, producer: AIOKafkaProducer) -> None:
+        self._asked = asked
+        self._server = server
+        self._producer = producer
+        self._topic = real_topic(site.kafka, STATUS)
+        self._partitions = BY_NAME[STATUS].partitions
+        self._versions = 0
+        self.found: dict[str, float] = {}
+
+    def _cpu(self) -> float:
+        return cpu_of(self._server)[0]
+
+    async def run(self) -> dict[str, float]:
+        await self._warm()
+        users = [uuid.uuid4() for _ in range(self._asked.idle)]
+        cursors = await self._idle(users)
+        crowd = await self._come_back(users, cursors)
+        await self._targeted(crowd, users, self._asked.low, "low")
+        await self._targeted(crowd, users, self._asked.high, "targeted")
+        await crowd.close()
+        await self._fan()
+        return self.found
+
+    async def _warm(self) -> None:
+        crowd, users = Crowd(), [uuid.uuid4() for _ in range(100)]
+        await crowd.connect(self._server.port, [token_of(user, SECRET) for user in users])
+        await crowd.subscribe([str(user) for user in users])
+        for _ in range(20):
+            await self._send_all(crowd, [(str(user), str(user)) for user in users])
+        await crowd.close()
+
+    async def _send_all(self, crowd: Crowd, targets: Sequence[tuple[str, str]], each: int = 1) -> None:
+        """One event to each of these (user, chapter), and wait until all are there."""
+        arrived = crowd.expect(len(targets) * each)
+        for user, chapter in targets:
+            await self._publish(user, chapter)
+        async with asyncio.timeout(60):
+            await arrived.wait()
+
+    async def _publish(self, user: str, chapter: str, words: str = "") -> None:
+        self._versions += 1
+        event = status_event(user, chapter, str(uuid.UUID(int=self._versions)), 1, words)
+        await self._producer.send(self._topic, event, partition=self._versions % self._partitions)
+
+    async def _idle(self, users: Sequence[uuid.UUID]) -> list[str | None]:
+        """Many who wait; gives the cursors they leave with."""
+        tokens = [token_of(user, SECRET) for user in users]
+        crowd, pid = Crowd(), self._server.pid
+        await asyncio.sleep(1)
+        before, cpu = rss_kb(pid), self._cpu()
+        await crowd.connect(self._server.port, tokens)
+        await asyncio.sleep(self._asked.quiet)
+        self.found["connect"] = (self._cpu() - cpu) / len(users) * 1e6
+        self.found["idle_rss"] = (rss_kb(pid) - before) / len(users)
+        cpu = self._cpu()
+        snapshots = await crowd.subscribe([str(user) for user in users])
+        await asyncio.sleep(self._asked.quiet)
+        self.found["subscribe"] = (self._cpu() - cpu) / len(users) * 1e6
+        self.found["subscribed_rss"] = (rss_kb(pid) - before) / len(users)
+        cursors = {snapshot["chapter_id"]: snapshot.get("cursor") for snapshot in snapshots}
+        await crowd.close()
+        return [cursors[str(user)] for user in users]
+
+    async def _come_back(self, users: Sequence[uuid.UUID], cursors: Sequence[str | None]) -> Crowd:
+        """The same, with new tokens."""
+        tokens = [token_of(user, SECRET, number) for number, user in enumerate(users)]
+        crowd, cpu = Crowd(), self._cpu()
+        await crowd.connect(self._server.port, tokens)
+        snapshots = await crowd.subscribe([str(user) for user in users], cursors)
+        self.found["resume"] = (self._cpu() - cpu) / len(users) * 1e6
+        resumed = Counter(snapshot.get("resumed") for snapshot in snapshots)
+        if resumed.keys() not in ({None}, {"memory"}):
+            print(f"    resumed: {dict(resumed)}", flush=True)
+        return crowd
+
+    async def _targeted(self, crowd: Crowd, users: Sequence[uuid.UUID], rate: int, name: str) -> None:
+        """Events at a steady rate, each to one of the crowd."""
+        count = round(rate * self._asked.seconds)
+        crowd.latencies = []
+        arrived = crowd.expect(count)
+        cpu, began = self._cpu(), time.perf_counter()
+        for number in range(count):
+            ahead = began + number / rate - time.perf_counter()
+            if ahead > 0.0005:
+                await asyncio.sleep(ahead)
+            user = str(random.choice(users))
+            await self._publish(user, user, f"@{time.perf_counter_ns()}@")
+        async with asyncio.timeout(60):
+            await arrived.wait()
+        took = crowd.last_at - began
+        if took > 1.1 * count / rate:
+            print(f"    {name}: {count / took:.0f} a second were reached, {rate} asked for", flush=True)
+        self.found[f"{name}_cpu"] = (self._cpu() - cpu) / count * 1e6
+        for share in (50, 99):
+            self.found[f"{name}_p{share}"] = percentile(crowd.latencies, share / 100) / 1e6
+        crowd.latencies = None
+
+    async def _fan(self) -> None:
+        crowd, user, size = Crowd(), uuid.uuid4(), self._asked.crowd
+        await crowd.connect(self._server.port, [token_of(user, SECRET)] * size)
+        await crowd.subscribe([str(user)] * size)
+        target = (str(user), str(user))
+        for _ in range(5):
+            await self._send_all(crowd, [target], size)
+        last, cpu = [], self._cpu()
+        for _ in range(self._asked.fans):
+            began = time.perf_counter()
+            await self._send_all(crowd, [target], size)
+            last.append((crowd.last_at - began) * 1000)
+        self.found["fan_cpu"] = (self._cpu() - cpu) / (self._asked.fans * size) * 1e6
+        self.found["fan_last"] = statistics.median(last)
+        await asyncio.sleep(1)
+        rates, cpu = [], self._cpu()
+        for _ in range(self._asked.bursts):
+            await self._send_all(crowd, [target] * 60, size)
+            rates.append(60 * size / (crowd.last_at - crowd.first_at) / 1000)
+        self.found["burst_rate"] = statistics.median(rates)
+        self.found["burst_cpu"] = (self._cpu() - cpu) / (self._asked.bursts * 60 * size) * 1e6
+        if crowd.lost:
+            print(f"    {crowd.lost} sockets were lost", flush=True)
+        await crowd.close()
+
+
+@asynccontextmanager
+async def measured(ground: Ground, side: str, asked: argparse.Namespace) -> AsyncIterator[Measurement]:
+    async with ground.site() as site:
+        server = site.process(side, SIDES[side])
+        producer = AIOKafkaProducer(bootstrap_servers=site.kafka_servers, linger_ms=0, acks=1)
+        server.launch()
+        try:
+            await asyncio.to_thread(server.wait_ready)
+            assert server.pid is not None
+            pin(server.pid, SERVER_CORE)
+            await producer.start()
+            yield Measurement(site, server, asked, producer)
+        finally:
+            await producer.stop()
+            server.ask_to_stop()
+            if not await asyncio.to_thread(server.wait_stopped, 10):
+                server.kill()
+
+
+async def rounds(ground: Ground, asked: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    results: dict[str, dict[str, list[float]]] = {side: {} for side in asked.sides}
+    for number in range(asked.rounds):
+        for side in asked.sides:
+            print(f"round {number + 1} of {asked.rounds}: {side} (load {os.getloadavg()[0]:.1f})", flush=True)
+            async with measured(ground, side, asked) as measurement:
+                for name, value in (await measurement.run()).items():
+                    results[side].setdefault(name, []).append(value)
+                    print(f"    {FIGURES[name].words:62} {value:9.2f} {FIGURES[name].unit}", flush=True)
+    return results
+
+
+def show(results: dict[str, dict[str, list[float]]]) -> None:
+    print("\n| what | unit | " + " | ".join(results) + " | ratio | aim |\n" + "| --- " * (4 + len(results)) + "|")
+    for name, figure in FIGURES.items():
+        sides = [found.get(name) for found in results.values()]
+        if not any(sides):
+            continue
+        cells = [f"{statistics.median(v):.3g} ({min(v):.3g} to {max(v):.3g})" if v else "" for v in sides]
+        ratio = ""
+        if len(sides) == 2 and sides[0] and sides[1]:
+            ratio = f"{statistics.median(sides[0]) / statistics.median(sides[1]):.2f}"
+        aim = "" if figure.aim is None else f"{'<=' if figure.most else '>='} {figure.aim:g}"
+        aim += " of the ratio" if aim and figure.ratio else ""
+        print(f"| {figure.words} | {figure.unit} | " + " | ".join(cells) + f" | {ratio} | {aim} |")
+
+
+def main() -> None:
+    asked = arguments()
+    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
+    print(json.dumps(vars(asked)), flush=True)
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    allowed = raise_open_files(2 * asked.idle)
+    asked.idle, asked.crowd = min(asked.idle, allowed - 500), min(asked.crowd, allowed - 500)
+    with ground() as servers:
+        for server in (servers.kafka, servers.postgres):
+            assert server.pid is not None
+            pin(server.pid, LOAD_CORE)
+        os.sched_setaffinity(0, {LOAD_CORE})
+        results = uvloop.run(rounds(servers, asked))
+    show(results)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are printed (default %(default)s)")
+    parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES), help="default: both")
+    parser.add_argument("--idle", type=int, default=10_000, help="idle sockets (default %(default)s)")
+    parser.add_argument("--crowd", type=int, default=4_000, help="sockets of one chapter (default %(default)s)")
+    parser.add_argument("--fans", type=int, default=40, help="events to the crowd, one by one (default %(default)s)")
+    parser.add_argument("--bursts", type=int, default=3, help="bursts to the crowd (default %(default)s)")
+    parser.add_argument("--low", type=int, default=1_000, help="targeted events a second (default %(default)s)")
+    parser.add_argument("--high", type=int, default=5_000, help="targeted events a second (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each rate (default %(default)s)")
+    parser.add_argument("--quiet", type=float, default=2.0, help="seconds before memory is read (default %(default)s)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Clients that stop reading: how soon they are gone, and what they cost until then."""
+
+import array
+import asyncio
+import fcntl
+import socket as sockets
+import termios
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from notifier.connection import Connection
+from notifier.protocol import PushProtocol
+from tests.flow.pushing import PATIENCE, Client, House, house, settings_for
+
+pytestmark = [pytest.mark.flow, pytest.mark.connected]
+
+MOST_BYTES = 512 * 1024
+"""Of kernel and process together, for one that does not read."""
+
+
+class Stopped:
+    """A socket whose owner was stopped once it had asked for its chapter."""
+
+    def __init__(self, connection: Connection) -> None:
+        assert isinstance(connection.outlet.line, PushProtocol)
+        self.connection = connection
+        self._transport = connection.outlet.line.transport
+        self.most = 0
+
+    def look(self) -> None:
+        """What is kept for it now: in the kernel (SIOCOUTQ, which termios calls TIOCOUTQ), and here."""
+        raw = self._transport.get_extra_info("socket")
+        if self._transport.is_closing() or raw.fileno() < 0:
+            return
+        kernel = array.array("i", [0])
+        fcntl.ioctl(raw.fileno(), termios.TIOCOUTQ, kernel)
+        outlet = self.connection.outlet
+        self.most = max(self.most, kernel[0] + outlet.bytes_in_line() + outlet.waiting_bytes)
+
+
+@asynccontextmanager
+async def stopped(here: House, user: UUID, chapter: UUID) -> AsyncIterator[Stopped]:
+    raw = sockets.socket()
+    raw.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
+    raw.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", int(here.url.rpartition(":")[2])))
+    before = set(here.notifier.connections)
+    async with here.client(user, sock=raw, max_queue=1) as client:
+        await client.watch(chapter_id=chapter)
+        client.socket.transport.pause_reading()
+        (connection,) = set(here.notifier.connections) - before
+        yield Stopped(connection)
+        client.socket.transport.abort()
+
+
+async def test_a_stopped_client_costs_little_and_nobody_else_waits(
+    database_url: str, kafka_servers: str, namespace: str, tmp_path: Path
+) -> None:
+    user, chapter = uuid4(), uuid4()
+    settings = settings_for(database_url, kafka_servers, namespace, tmp_path)
+    async with house(settings) as here:
+        records = [await here.accept(user, chapter, scene) for scene in range(1, 21)]
+        async with here.client(user) as one, here.client(user) as other:
+            live = [one, other]
+            for client in live:
+                await client.watch(chapter_id=chapter)
+            async with stopped(here, user, chapter) as victim:
+                loop = asyncio.get_running_loop()
+                began = loop.time()
+                number = 0
+                while victim.connection in set(here.notifier.connections):
+                    # more than a line, its buffers and all that may wait beside them can hold
+                    for record in records:
+                        number += 1
+                        await here.change(record, relay=False, error_message=f"{number} " + "x" * 3000)
+                    await here.relay()
+                    for client in live:
+                        await _until_told(client, f"{number} ")
+                    victim.look()
+                    assert loop.time() - began < 2 * PATIENCE
+                # from the first byte that waited, which came after `began`
+                assert loop.time() - began < settings.stall_timeout + 2 * PATIENCE
+                assert 64 * 1024 < victim.most <= MOST_BYTES
+            for client in live:
+                assert await client.pong() == []
+
+
+async def test_a_peer_that_is_silent_is_gone_while_who_answers_stays(
+    database_url: str, kafka_servers: str, namespace: str, tmp_path: Path
+) -> None:
+    user, chapter = uuid4(), uuid4()
+    # a tenth of what they are in production
+    settings = settings_for(database_url, kafka_servers, namespace, tmp_path, ping_interval=1.5, ping_timeout=0.8)
+    async with house(settings) as here, here.client(user) as live:
+        loop = asyncio.get_running_loop()
+        async with stopped(here, user, chapter) as victim:
+            began = loop.time()
+            while victim.connection in set(here.notifier.connections):
+                await live.next(within=PATIENCE)
+            assert loop.time() - began < 2.5 + PATIENCE
+        assert [frame["type"] for frame in await live.pong()] in ([], ["ping"])
+
+
+async def _until_told(client: Client, words: str) -> None:
+    def told(frame: dict[str, Any]) -> bool:
+        return str(frame["image"]["error_message"]).startswith(words)
+
+    while not told(await client.next("status")):
+        pass
