@@ -21,7 +21,7 @@ SHORT_STOPS = {
     "SCENEWIRE_PRODUCER_DRAIN": "1",
     "SCENEWIRE_RELAY_GRACE": "0.5",
     "SCENEWIRE_DRAIN_WINDOW": "0.2",
-    "SCENEWIRE_STOP_TIMEOUT": "1",
+    "SCENEWIRE_STOP_TIMEOUT": "4.5",
 }
 # for one process alone, never for all
 _STUDIO_TOKEN = "SCENEWIRE_STUDIO_TOKEN"  # noqa: S105 - a variable's name
