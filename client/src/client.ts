@@ -66,6 +66,17 @@ interface Topic {
   linger?: ReturnType<typeof setTimeout>;
 }
 
+/** One that throws is the page's mistake, and must not keep the others from hearing. */
+function callAll<T>(listeners: Set<(told: T) => void>, told: T): void {
+  for (const listener of [...listeners]) {
+    try {
+      listener(told);
+    } catch (error) {
+      (globalThis.reportError ?? console.error)(error);
+    }
+  }
+}
+
 export function connect(given: Options): Scenewire {
   const trimmed = (url: string) => url.replace(/\/+$/, "");
   const options = { ...given, pushUrl: trimmed(given.pushUrl), apiUrl: trimmed(given.apiUrl ?? given.pushUrl) };
@@ -82,7 +93,7 @@ export function connect(given: Options): Scenewire {
     const changed = (Object.keys(next) as (keyof State)[]).some((key) => next[key] !== state[key]);
     if (!changed) return;
     state = { ...state, ...next };
-    for (const listener of [...stateListeners]) listener(state);
+    callAll(stateListeners, state);
   }
 
   function lagOf(updatedAt: string): number {
@@ -128,7 +139,7 @@ export function connect(given: Options): Scenewire {
     // one record that has come to its end is let go of
     topic.over = !!scope.record_id && shown(topic).done;
     if (topic.over) line?.unwatch(scope);
-    for (const listener of [...listeners]) listener(shown(topic));
+    callAll(listeners, shown(topic));
   }
 
   function shown(topic: Topic): AnyView {

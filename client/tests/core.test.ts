@@ -13,6 +13,7 @@ beforeEach(async () => {
 afterEach(async () => {
   for (const each of clients.splice(0)) each.close();
   await service.stop();
+  vi.unstubAllGlobals();
 });
 
 function open(options: Partial<Options> = {}): Scenewire {
@@ -300,6 +301,24 @@ describe("subscriptions", () => {
     await until(() => service.open.length === 0);
     expect(client.state.status).toBe("connecting");
     expect(service.peer.subscribed().length).toBe(1);
+  });
+
+  test("hear of all though one who listens throws", async () => {
+    const reported = vi.fn();
+    vi.stubGlobal("reportError", reported);
+    open();
+    const mistake = new Error("the page's own");
+    client.watchChapter(CHAPTER, () => {
+      throw mistake;
+    });
+    client.onState(() => {
+      throw mistake;
+    });
+    const { last } = chapter();
+    service.push(image(1, 1));
+    await until(() => last().scenes.length === 1);
+    expect(reported).toHaveBeenCalledWith(mistake);
+    expect(client.state.status).toBe("live");
   });
 
   test("are not opened by looking", async () => {

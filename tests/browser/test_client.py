@@ -196,16 +196,24 @@ async def test_a_tab_that_is_looked_at_relieves_one_that_sleeps_of_the_socket(pa
 
 async def test_where_no_socket_gets_through_another_way_does_and_sockets_come_back(pages: Pages) -> None:
     tab = await pages.tab(blocked=True)
-    other = tab.page.locator("output:is([data-transport=sse], [data-transport=poll])")
-    await expect(other).to_be_visible(timeout=BACK_MS)
+    await expect(tab.badge("live", "sse")).to_be_visible(timeout=BACK_MS)
     await tab.request(1)
     await expect(tab.scene(1, "completed")).to_be_visible(timeout=PICTURE_MS)
     assert await tab.pictures() == await truth(pages)
+
+    # behind a proxy that lets no stream through either, for the requests that come from now on
+    await tab.page.route("**/events", lambda route: route.fulfill(status=502))
+    pages.tunnel.cut()
+    pages.tunnel.mend()
+    await expect(tab.badge("polling", "poll")).to_be_visible(timeout=BACK_MS)
+    await tab.request(2)
+    await expect(tab.scene(2, "completed")).to_be_visible(timeout=PICTURE_MS)
+
     tab.blocked = False
     await tab.page.evaluate("scenewire.reconnect()")
     await expect(tab.badge("live", "websocket")).to_be_visible(timeout=BACK_MS)
-    await tab.request(2)
-    await expect(tab.scene(2, "completed")).to_be_visible(timeout=PICTURE_MS)
+    await tab.request(3)
+    await expect(tab.scene(3, "completed")).to_be_visible(timeout=PICTURE_MS)
     assert await tab.pictures() == await truth(pages)
 
 
