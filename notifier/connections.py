@@ -2,9 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
-from uuid import UUID
 
 import structlog
 
@@ -48,7 +47,7 @@ class Connections:
             time=asyncio.get_running_loop().time,
         )
         self._open: set[Connection] = set()
-        self._of_user: Counter[UUID] = Counter()
+        self._of_holder: Counter[Hashable] = Counter()
         self._draining = False
 
     def open(self, line: Line) -> Connection:
@@ -64,10 +63,10 @@ class Connections:
         connection.end()
         self._open.discard(connection)
         if connection.caller is not None:
-            user_id = connection.caller.user_id
-            self._of_user[user_id] -= 1
-            if not self._of_user[user_id]:
-                del self._of_user[user_id]
+            holder = _holder(connection.caller)
+            self._of_holder[holder] -= 1
+            if not self._of_holder[holder]:
+                del self._of_holder[holder]
         metrics.gauge("sockets", len(self._open))
 
     def __len__(self) -> int:
@@ -101,7 +100,13 @@ class Connections:
         connection.send_away(code, reason, self._settings.drain_window)
 
     def _admit(self, connection: Connection, caller: Caller) -> bool:
-        if self._of_user[caller.user_id] >= self._settings.sockets_per_user:
+        holder = _holder(caller)
+        if self._of_holder[holder] >= self._settings.sockets_per_user:
             return False
-        self._of_user[caller.user_id] += 1
+        self._of_holder[holder] += 1
         return True
+
+
+def _holder(caller: Caller) -> Hashable:
+    """Whom a socket counts for. Those who watch a shared chapter take none of its owner's."""
+    return caller.user_id if caller.chapter_id is None else (caller.user_id, caller.chapter_id)

@@ -35,7 +35,11 @@ class PushSettings(BaseSettings):
     )
     socket_message_burst: int = Field(default=300, ge=1, description="messages a client may send at once on a socket")
     socket_subscriptions: int = Field(default=200, ge=1, description="subscriptions one socket may hold")
-    sockets_per_user: int = Field(default=10_000, ge=1, description="sockets one user may hold open at one notifier")
+    sockets_per_user: int = Field(
+        default=10_000,
+        ge=1,
+        description="sockets one user, or all who watch one shared chapter, may hold open at one notifier",
+    )
     long_polls: int = Field(default=5_000, ge=1, description="polls one notifier holds at a time; past it 503")
     share_life: float = Field(default=900.0, ge=1, description="seconds that a share token of a chapter is good for")
     streams: int = Field(

@@ -191,6 +191,23 @@ async def test_4403_for_a_token_of_another_reach(here: House, shared: Shared) ->
         assert await client.pong() == []
 
 
+async def test_4429_for_too_many_who_watch_and_the_owner_is_not_shut_out(
+    database_url: str, kafka_servers: str, namespace: str, tmp_path: Path
+) -> None:
+    user, chapter = uuid4(), uuid4()
+    settings = settings_for(database_url, kafka_servers, namespace, tmp_path, sockets_per_user=1)
+    async with house(settings) as here:
+        given = await here.http.post(f"/chapters/{chapter}/share", headers=here.bearer(user))
+        token = given.json()["token"]
+        async with here.socket(token) as first:
+            assert (await first.next())["type"] == "welcome"
+            async with here.socket(token) as second:
+                assert await second.closed() == (4429, [])
+            async with here.client(user) as owner:
+                assert await owner.pong() == []
+            assert await first.pong() == []
+
+
 async def test_sharing_needs_a_token_and_a_chapter(here: House) -> None:
     user = uuid4()
     problem(await here.http.post(f"/chapters/{uuid4()}/share"), 401, "token_missing")
