@@ -38,13 +38,17 @@ async def test_sockets_outlive_kafka_and_miss_nothing(
     )
     async with house(settings) as here, here.client(user) as client:
         record = await here.accept(user, chapter)
-        await client.watch(chapter_id=chapter)
+        await here.caught_up()
+        cursor = (await client.watch(chapter_id=chapter))["cursor"]
         await asyncio.to_thread(private_kafka.kill)
         dependencies = await _ready(here, 503)
         assert (dependencies["kafka"]["status"], dependencies["postgres"]["status"]) == ("down", "up")
         # what needs no log goes on, and what was committed meanwhile is seen
         await here.change(record, progress=3, relay=False)
         assert (await client.watch(id="t", record_id=record))["images"][0]["progress"] == 3
+        missed = await client.watch(id="m", chapter_id=chapter, cursor=cursor)
+        # what is not in the log yet comes when it is
+        assert (missed["resumed"], missed["images"]) == ("memory", [])
         await here.change(record, progress=4, relay=False)
         await asyncio.to_thread(private_kafka.start)
         await here.sender.discard()
