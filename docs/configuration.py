@@ -94,6 +94,11 @@ _LIBRARIES = (
         "a proxy on the way to the provider and its pictures; it resolves their hosts' names, so let it refuse to "
         "connect to your own network (without one the consumer itself does)",
     ),
+    (
+        "`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`",
+        "producer, notifier",
+        "a proxy on the way to the issuer's published keys, and the authorities that may vouch for its host",
+    ),
 )
 
 

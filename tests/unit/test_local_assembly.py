@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jwt
 import pytest
+from pydantic_settings import BaseSettings
 
 from consumer.settings import ConsumerSettings
 from local import jars, ports, readyfile
@@ -145,6 +146,23 @@ def test_the_short_stops_are_settings_that_exist() -> None:
     settings = (ProducerSettings, RelaySettings, ConsumerSettings, NotifierSettings)
     known = {name for one in settings for name in one.model_fields}
     assert {name.removeprefix("SCENEWIRE_").lower() for name in SHORT_STOPS} <= known
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("producer", ProducerSettings),
+        ("relay", RelaySettings),
+        ("consumer-1", ConsumerSettings),
+        ("notifier-1", NotifierSettings),
+    ],
+)
+def test_every_process_takes_what_it_is_started_with(
+    state: State, monkeypatch: pytest.MonkeyPatch, name: str, settings: type[BaseSettings]
+) -> None:
+    for variable, value in environment(assemble(Options(), state, {}), name).items():
+        monkeypatch.setenv(variable, value)
+    settings()
 
 
 def test_a_long_state_path_moves_the_socket(tmp_path: Path) -> None:
