@@ -43,7 +43,7 @@ def install(folder: Path = CLIENT) -> None:
     stamp = _stamp(folder)
     if stamp.exists():
         return
-    print(f"Fetching the npm packages of {folder.name}/ (60 MB the first time) ...", flush=True)
+    print(f"Fetching the npm packages of {folder.name}/ ...", flush=True)
     try:
         done = subprocess.run(
             # --prefer-offline: what npm's own cache holds is checked against the lock file's hashes like all else
@@ -59,6 +59,7 @@ def install(folder: Path = CLIENT) -> None:
     if done.returncode:
         said = " ".join((done.stderr or done.stdout).split())[:300]
         raise NotReady(f"npm could not fetch the packages of {folder.name}/: {said}")
+    stamp.parent.mkdir(exist_ok=True)  # npm makes none where there are no packages
     stamp.touch()
 
 

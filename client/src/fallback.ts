@@ -43,7 +43,17 @@ interface Follower {
   cursor?: string;
   etag?: string;
   failures: number;
+  /** It was refused, and asks no more. */
+  over?: boolean;
   wake?: () => void;
+}
+
+const pathOf = ({ chapter_id, record_id }: Scope): string =>
+  chapter_id ? `chapters/${chapter_id}/images` : `images/${record_id}`;
+
+async function listOf(answer: Response): Promise<Pick<ChapterImages, "images" | "cursor">> {
+  const body: ChapterImages | ImageStatus = await answer.json();
+  return "images" in body ? body : { images: [body], cursor: "" };
 }
 
 function openFallback(call: Call, events: LineEvents, streams: boolean): Line {
@@ -136,8 +146,7 @@ function openFallback(call: Call, events: LineEvents, streams: boolean): Line {
     const headers: Record<string, string> = held ? { Prefer: `wait=${WAIT_S}` } : {};
     if (etag) headers["If-None-Match"] = etag;
     const query = scope.chapter_id && cursor ? `?cursor=${encodeURIComponent(cursor)}` : "";
-    const path = scope.chapter_id ? `chapters/${scope.chapter_id}/images${query}` : `images/${scope.record_id}`;
-    const answer = await call(path, {
+    const answer = await call(pathOf(scope) + query, {
       headers,
       signal: ended.signal,
       timeoutMs: ANSWER_MS + (held ? WAIT_S * 1000 : 0),
@@ -145,14 +154,24 @@ function openFallback(call: Call, events: LineEvents, streams: boolean): Line {
     through(follower, "poll");
     let news = 0;
     if (answer.status !== 304) {
-      const body: ChapterImages | ImageStatus = await answer.json();
+      const { images, cursor: reached } = await listOf(answer);
       if (ended.signal.aborted) return;
-      const list = "images" in body ? body : { images: [body], cursor: "" };
-      if (!("images" in body)) follower.etag = answer.headers.get("ETag") ?? undefined;
-      news = list.images.length;
-      take(follower, { type: "snapshot", id: scope.id, images: list.images, cursor: list.cursor, resumed: null });
+      if (scope.record_id) follower.etag = answer.headers.get("ETag") ?? undefined;
+      news = images.length;
+      take(follower, { type: "snapshot", id: scope.id, images, cursor: reached, resumed: null });
     }
     if (held && !news && Date.now() - asked < HELD_MS) await pause(follower, EMPTY_PAUSE_MS);
+  }
+
+  /** All of it once more, beside the stream or the poll, which goes on from its own cursor. */
+  async function refresh(follower: Follower): Promise<void> {
+    const { scope, ended } = follower;
+    try {
+      const { images } = await listOf(await call(pathOf(scope), { signal: ended.signal }));
+      if (!ended.signal.aborted) take(follower, { type: "snapshot", id: scope.id, images, cursor: "", resumed: null });
+    } catch {
+      // the follower itself finds out what is wrong
+    }
   }
 
   async function follow(follower: Follower): Promise<void> {
@@ -168,6 +187,7 @@ function openFallback(call: Call, events: LineEvents, streams: boolean): Line {
       } catch (reason) {
         if (ended.signal.aborted) return;
         const refused = reason instanceof ScenewireError ? reason : new ScenewireError(String(reason), "failed");
+        follower.over = refused.status === 401 || refused.status === 403 || refused.status === 404;
         if (refused.status === 404) {
           // this one is not theirs, or not there; the line itself works
           through(follower, "poll");
@@ -179,7 +199,7 @@ function openFallback(call: Call, events: LineEvents, streams: boolean): Line {
         error = refused;
         tell();
         // the socket, which is tried all the while, finds out when it has changed
-        if (refused.status === 401 || refused.status === 403) return;
+        if (follower.over) return;
         wait = refused.retryAfterMs ?? Math.random() * Math.min(MOST_MS, FIRST_MS * 2 ** follower.failures);
       }
       if (wait && !ended.signal.aborted) await pause(follower, wait);
@@ -206,7 +226,11 @@ function openFallback(call: Call, events: LineEvents, streams: boolean): Line {
   queueMicrotask(tell);
 
   return {
-    watch: (scope) => begin(scope),
+    watch(scope) {
+      const follower = followers.get(scope.id);
+      if (follower && !follower.over) refresh(follower);
+      else begin(scope);
+    },
     unwatch: ({ id }) => end(id),
     hurry() {
       for (const { wake } of followers.values()) wake?.();

@@ -137,6 +137,20 @@ describe("where no socket gets through", () => {
     await until(() => watch.get().scenes[0]?.latest.version === 2);
   });
 
+  test.each(["whole", "missing"] as const)("all is asked for again beside it (streams: %s)", async (sse) => {
+    service.sse = sse;
+    service.push(image(1, 1));
+    const watch = open();
+    await until(() => watch.get().ready);
+    service.log.length = 0;
+    service.miss(image(1, 1, { eta_seconds: 12 }));
+    watch.refresh();
+    await until(() => watch.get().scenes[0]?.latest.eta_seconds === 12);
+    service.push(image(1, 2));
+    await until(() => watch.get().scenes[0]?.latest.version === 2);
+    expect(calls("/events").length).toBe(1);
+  });
+
   test("one image is asked for by its tag, until it has come to its end", async () => {
     service.push(image(1, 1));
     client = connect({ pushUrl: service.url, getToken: () => token(), fallback });

@@ -1,6 +1,8 @@
 """client/'s own tests, and the package as others load it."""
 
+import base64
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 
 from local import node
+from local.server import NotReady
 
 
 @pytest.fixture(scope="session")
@@ -86,3 +89,36 @@ def test_its_types_serve_both_kinds_of_modules(built: Path, packages: Path, kind
     (page / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "files": ["page.ts"]}))
     done = _run(str(node.executable()), str(packages / "node_modules/typescript/bin/tsc"), "-p", ".", folder=page)
     assert done.returncode == 0, done.stdout
+
+
+class TestFetching:
+    """What `python -m local.node` says where npm's packages cannot be had."""
+
+    @pytest.fixture
+    def unreachable(self, tmp_path: Path) -> Path:
+        """A package whose one dependency lies nowhere."""
+        (tmp_path / ".npmrc").write_text("registry=http://127.0.0.1:9/\nfetch-retries=0\ncache=${PWD}/cache\n")
+        manifest = {"name": "page", "version": "1.0.0", "devDependencies": {"nothing": "1.0.0"}}
+        digest = base64.b64encode(bytes(64)).decode()
+        locked = {"": manifest, "node_modules/nothing": {"version": "1.0.0", "integrity": f"sha512-{digest}"}}
+        (tmp_path / "package.json").write_text(json.dumps(manifest))
+        lock = {"name": "page", "version": "1.0.0", "lockfileVersion": 3, "requires": True, "packages": locked}
+        (tmp_path / "package-lock.json").write_text(json.dumps(lock))
+        return tmp_path
+
+    def test_one_sentence_is_said(self, unreachable: Path) -> None:
+        with pytest.raises(NotReady, match=rf"^npm could not fetch the packages of {unreachable.name}/: npm error"):
+            node.run("test", folder=unreachable)
+
+    def test_what_was_fetched_for_this_lock_file_is_not_fetched_again(self, tmp_path: Path) -> None:
+        (tmp_path / "package.json").write_text(json.dumps({"scripts": {"seven": "node -e 'process.exit(7)'"}}))
+        (tmp_path / "package-lock.json").write_text(json.dumps({"lockfileVersion": 3, "packages": {"": {}}}))
+        assert node.run("seven", folder=tmp_path) == 7
+        (stamp,) = (tmp_path / "node_modules").glob(".of-*")
+        made = stamp.stat().st_mtime_ns
+        assert node.run("seven", folder=tmp_path) == 7
+        assert stamp.stat().st_mtime_ns == made
+
+    def test_scripts_find_the_wheels_node_first(self) -> None:
+        found = node.environment({"PATH": "/usr/bin"})["PATH"].split(os.pathsep)
+        assert found == [str(node.executable().parent), "/usr/bin"]
