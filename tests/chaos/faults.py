@@ -10,6 +10,7 @@ from typing import Any
 from tests.chaos.moods import MOODS, ORDINARY
 from tests.chaos.street import Street
 
+_TRIES = 50
 _MERCY = 2
 """Bad fates in a row that a scene may meet at the provider: an image generation has three retries."""
 _OURS = ("producer", "relay", "consumer", "notifier")
@@ -39,7 +40,11 @@ class Faults:
     async def run(self, stop: asyncio.Event) -> None:
         """Break and mend until `stop` is set; returns when all is mended."""
         while not stop.is_set():
-            what, fault = self._pick()
+            if (picked := self._pick()) is None:
+                # all that there is, is broken already
+                await _rest(stop, 1.0)
+                continue
+            what, fault = picked
             self.log.append(f"{time.monotonic() - self._began:8.1f}  {what}")
             task = asyncio.create_task(fault(), name=what)
             self._running[task] = what
@@ -50,7 +55,7 @@ class Faults:
             for task in done:
                 task.result()
 
-    def _pick(self) -> tuple[str, Fault]:
+    def _pick(self) -> tuple[str, Fault] | None:
         kinds: Sequence[tuple[int, Callable[[], tuple[str, Fault] | None]]] = (
             (6, self._kill_one),
             (4, self._stop_one),
@@ -59,10 +64,10 @@ class Faults:
             (3, self._outage),
             (4, self._change_of_mood),
         )
-        while True:
-            (pick,) = self._chance.choices([pick for _, pick in kinds], [weight for weight, _ in kinds])
+        for pick in self._chance.choices([pick for _, pick in kinds], [weight for weight, _ in kinds], k=_TRIES):
             if (picked := pick()) is not None:
                 return picked
+        return None
 
     def _take(self, *names: str) -> bool:
         """Whether nothing else is done to these; then they are ours until `_give_back`."""
