@@ -97,7 +97,9 @@ class TestFetching:
     @pytest.fixture
     def unreachable(self, tmp_path: Path) -> Path:
         """A package whose one dependency lies nowhere."""
-        (tmp_path / ".npmrc").write_text("registry=http://127.0.0.1:9/\nfetch-retries=0\ncache=${PWD}/cache\n")
+        # an absolute cache: npm reads a relative one, and variables, from wherever the tests were started
+        settings = ["registry=http://127.0.0.1:9/", "fetch-retries=0", f"cache={tmp_path / 'cache'}"]
+        (tmp_path / ".npmrc").write_text("\n".join(settings))
         manifest = {"name": "page", "version": "1.0.0", "devDependencies": {"nothing": "1.0.0"}}
         digest = base64.b64encode(bytes(64)).decode()
         locked = {"": manifest, "node_modules/nothing": {"version": "1.0.0", "integrity": f"sha512-{digest}"}}
