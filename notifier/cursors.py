@@ -60,7 +60,7 @@ class Cursors:
 
     def write(self, positions: Mapping[int, Position]) -> str:
         """`positions`: partition -> position. More partitions than fit into 1 KB give a cursor that is of no use."""
-        body = self._packed(positions)
+        body = self._packed_one(*next(iter(positions.items()))) if len(positions) == 1 else self._packed(positions)
         return base64.urlsafe_b64encode(body + self._mac(self._secrets[0], body)).rstrip(b"=").decode()
 
     def read(self, cursor: str | None) -> dict[int, Position] | None:
@@ -77,6 +77,15 @@ class Cursors:
         if not body.startswith(self._head):
             return None
         return self._unpacked(body, len(self._head))
+
+    def _packed_one(self, partition: int, position: Position) -> bytes:
+        """The same for one: there is one of these with each event."""
+        body = bytearray(self._head)
+        body.append(_MARK_BYTES[0] << 1)
+        _append(body, partition)
+        _append(body, position[0])
+        body += _narrow(position[1], _MARK_BYTES[0]).to_bytes(_MARK_BYTES[0], "big")
+        return bytes(body)
 
     def _packed(self, positions: Mapping[int, Position]) -> bytes:
         listed = sorted(positions.items())

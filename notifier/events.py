@@ -2,14 +2,17 @@
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from json import JSONDecoder
 from json.decoder import WHITESPACE  # type: ignore[attr-defined]
 from uuid import UUID
 
+from pydantic_core import from_json
+
 from notifier.frames import text_frame
 from notifier.scopes import Key, chapter_key, mine_key, place_of, record_key
 from schemas.events import StatusEvent
+from schemas.statuses import ImageStatus
 
 _DECODER = JSONDecoder()
 _HEAD, _CURSOR, _TAIL = '{"type":"status","image":', ',"cursor":"', '"}'
@@ -21,7 +24,8 @@ class Unreadable(Exception):
     """The bytes are no status event."""
 
 
-@dataclass(frozen=True, slots=True)
+# not frozen: what forbids an assignment costs three times the making of one
+@dataclass(slots=True, eq=False)
 class Event:
     """`frame` is the finished WebSocket frame; the ImageStatus in it, as the event carried it, begins `starts_at`."""
 
@@ -52,12 +56,10 @@ def read(value: bytes, cursor: str) -> Event:
     """`cursor` is the position after the event. Raises `Unreadable`."""
     try:
         text = value.decode()
-        told = StatusEvent.model_validate_json(text)
-        image = _raw_data(text)
+        told_at, data, image = _as_we_write_it(text) or _as_anybody_may(text)
     except ValueError as error:
         # a validation error's own text quotes the input
         raise Unreadable(type(error).__name__) from None
-    data = told.data
     keys: list[Key] = []
     if data.user_id is not None:
         keys = [record_key(data.user_id, data.record_id), mine_key(data.user_id)]
@@ -70,14 +72,50 @@ def read(value: bytes, cursor: str) -> Event:
         version=data.version,
         place=place_of(data.image_type, data.chapter_id, data.scene_number),
         scene_number=data.scene_number,
-        created_at=data.created_at,
+        created_at=_aware(data.created_at),
         terminal=data.status.terminal,
-        told_at=told.time,
+        told_at=_aware(told_at),
         keys=tuple(keys),
         frame=frame,
         starts_at=ends_at - len(image.encode()),
         ends_at=ends_at,
     )
+
+
+_Told = tuple[datetime | None, ImageStatus, str]
+"""When it was told, its image, and that one's own text, which is sent on without encoding it again."""
+
+
+def _as_we_write_it(text: str) -> _Told | None:
+    """Of an event whose last member is `data`: each byte is parsed once. None for any other, or one with a fault."""
+    usual = _UP_TO_DATA.match(text)
+    if usual is None or text[-1] != "}":
+        return None
+    start = usual.end()
+    image = text[start:-1]
+    try:
+        # one JSON value, and so nothing but `data`
+        data = ImageStatus.model_validate_json(image)
+        envelope = from_json(text[:start] + "null}")
+        for member in ("id", "source", "type"):
+            if not envelope[member] or not isinstance(envelope[member], str):
+                return None
+        if envelope["specversion"] != "1.0":
+            return None
+        return datetime.fromisoformat(envelope["time"]), data, image
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _as_anybody_may(text: str) -> _Told:
+    """Raises ValueError for what is no status event."""
+    told = StatusEvent.model_validate_json(text)
+    return told.time, told.data, _raw_data(text)
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    """One without a zone cannot be compared with those that have one."""
+    return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _raw_data(text: str) -> str:
