@@ -4,91 +4,39 @@ Knows neither ASGI nor uvicorn: text comes in by `receive`, frames go out by the
 """
 
 import asyncio
-import math
-import random
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 from pydantic import ValidationError
 
 from notifier.events import Event
 from notifier.frames import PING, PONG, frame_of
-from notifier.hub import Hub
+from notifier.identity import Around, Identified
 from notifier.outlet import Outlet
-from notifier.rates import Rate
 from notifier.scopes import Key, chapter_key, mine_key, reaches, record_key
-from notifier.settings import PushSettings
-from notifier.snapshots import Snapshots
+from notifier.snapshots import Snapshot
 from notifier.subscriptions import Subscription, Subscriptions
-from schemas.frames import (
-    CLIENT_FRAME,
-    Auth,
-    Bye,
-    CloseCode,
-    CursorFrame,
-    ErrorFrame,
-    Ping,
-    Pong,
-    Subscribe,
-    Welcome,
-)
+from schemas.frames import CLIENT_FRAME, Auth, CloseCode, CursorFrame, ErrorFrame, Ping, Pong, Subscribe
 from storage.database import Unavailable
-from web.auth import LEEWAY, Caller, KeysAway, KeyUnknown, Unauthorized, Verifier
+from web.auth import Caller
 
 log = structlog.get_logger()
 
 _CURSOR_EVERY = 1.0
-_COME_BACK_MS = (500, 3000)
 _POSTPONED = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Around:
-    """What all connections of a process have in common. `admit` counts a connection for its caller, or refuses it;
-    `clock` tells the time that tokens are judged by, `time` the event loop's."""
-
-    hub: Hub
-    snapshots: Snapshots
-    verifier: Verifier
-    settings: PushSettings
-    rate: Rate
-    admit: Callable[["Connection", Caller], bool]
-    clock: Callable[[], float]
-    time: Callable[[], float]
-
-
-class Connection:
+class Connection(Identified):
     """Of an idle one nothing runs: no task, no timer."""
 
-    __slots__ = (
-        "_around", "_authorising", "_deadline", "_ends_at", "_postponed", "_reading", "_subscriptions", "_to_read",
-        "_used_until", "caller", "outlet",
-    )  # fmt: skip
+    __slots__ = ("_reading", "_subscriptions", "_to_read", "_used_until")
 
     def __init__(self, outlet: Outlet, around: Around) -> None:
-        self.outlet = outlet
-        self._around = around
+        super().__init__(outlet, around)
         self._subscriptions = Subscriptions()
         # one snapshot at a time: a later one never shows less than an earlier one did
         self._reading: asyncio.Task[None] | None = None
         self._to_read: list[tuple[Subscription, str | None]] | None = None
-        # the loop's time at which the token lapses, or has to be there; a timer only when that is near
-        self._ends_at = math.inf
-        self._deadline: asyncio.TimerHandle | None = None
-        # what comes while a token's key is looked for, in the order it came
-        self._authorising: asyncio.Task[None] | None = None
-        self._postponed: list[str] | None = None
         self._used_until = 0.0
-        self.caller: Caller | None = None
-
-    def start(self, token: str | None) -> None:
-        """The line is open. `token` came with the handshake; without one an `auth` frame is waited for."""
-        if token is None:
-            self._end_at(self._around.time() + self._around.settings.auth_timeout)
-        else:
-            self._authorise(token)
 
     def may_send(self) -> bool:
         """Whether the client may have sent this frame, data or control; it is closed for one too many."""
@@ -132,11 +80,6 @@ class Connection:
         """Close a line that was opened only to say why it will not serve."""
         self._close(code, reason)
 
-    def send_away(self, code: CloseCode, reason: str, within: float) -> None:
-        """Say why, with a time to come back that differs from client to client."""
-        wait = round(random.uniform(0.1, max(0.2, within)) * 1000)
-        self._close(code, reason, last=frame_of(Bye(code=code, retry_after_ms=wait)))
-
     def ping(self) -> None:
         """It is time to, as it is once an interval."""
         self._arm_when_near()
@@ -150,21 +93,15 @@ class Connection:
     def end(self) -> None:
         """The line is gone; called once, whoever ended it."""
         self.outlet.gone()
-        if self._deadline is not None:
-            self._deadline.cancel()
-        for task in (self._reading, self._authorising):
-            if task is not None:
-                task.cancel()
+        self._forget()
+        if self._reading is not None:
+            self._reading.cancel()
         for key in list(self._subscriptions.keys()):
             self._around.hub.leave(key, self)
 
     @property
     def subscriptions(self) -> int:
         return len(self._subscriptions)
-
-    def lapses_in(self) -> float:
-        """Seconds until the socket is closed for want of a token that is valid."""
-        return self._ends_at - self._around.time()
 
     # a listener of the hub
 
@@ -175,72 +112,6 @@ class Connection:
     def ended(self, key: Key) -> None:
         for subscription in self._subscriptions.live(key):
             self.outlet.put(("end", subscription.id), subscription.end_frame)
-
-    # who it is
-
-    def _authorise(self, token: str) -> None:
-        try:
-            caller = self._around.verifier.verify(token)
-        except KeyUnknown:
-            self._postponed = []
-            self._authorising = asyncio.get_running_loop().create_task(self._authorise_later(token))
-        except (Unauthorized, KeysAway) as refusal:
-            self._turn_away(refusal)
-        else:
-            self._accept(caller)
-
-    async def _authorise_later(self, token: str) -> None:
-        """The token's key may have been published since the keys were read."""
-        try:
-            caller = await self._around.verifier.verified(token)
-        except (Unauthorized, KeysAway) as refusal:
-            self._turn_away(refusal)
-            return
-        postponed, self._postponed, self._authorising = self._postponed or [], None, None
-        self._accept(caller)
-        for text in postponed:
-            if not self.outlet.closed:
-                self.receive(text)
-
-    def _turn_away(self, refusal: Unauthorized | KeysAway) -> None:
-        if isinstance(refusal, KeysAway):
-            self._come_back("the issuer's keys are away")
-        else:
-            self._close(CloseCode.UNAUTHORIZED, refusal.code)
-
-    def _accept(self, caller: Caller) -> None:
-        if self.caller is None:
-            if not self._around.admit(self, caller):
-                self._close(CloseCode.TOO_MANY, "too many sockets of this user")
-                return
-        elif (caller.user_id, caller.chapter_id) != (self.caller.user_id, self.caller.chapter_id):
-            self._close(CloseCode.FORBIDDEN, "the token is another user's, or shows something else")
-            return
-        self.caller = caller
-        self._end_at(self._around.time() + max(0.0, caller.expires_at + LEEWAY - self._around.clock()))
-        expires_at = datetime.fromtimestamp(min(caller.expires_at, _LAST_SECOND), UTC).isoformat()
-        ping_interval_ms = round(self._around.settings.ping_interval * 1000)
-        self.outlet.put("welcome", frame_of(Welcome(ping_interval_ms=ping_interval_ms, expires_at=expires_at)))
-
-    def _end_at(self, moment: float) -> None:
-        """When `_lapse` is due. While that is far, the next ping looks again: a timer for hours would be kept for each
-        connection, and hardly ever fire."""
-        self._ends_at = moment
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        self._arm_when_near()
-
-    def _arm_when_near(self) -> None:
-        near = self._ends_at - self._around.time() <= 2 * self._around.settings.ping_interval
-        if near and self._deadline is None:
-            self._deadline = asyncio.get_running_loop().call_at(self._ends_at, self._lapse)
-
-    def _lapse(self) -> None:
-        if self.caller is None:
-            self._close(CloseCode.AUTH_TIMEOUT, "no token in time")
-        else:
-            self._close(CloseCode.UNAUTHORIZED, "token_expired")
 
     # what it watches
 
@@ -261,6 +132,12 @@ class Connection:
         subscription = Subscription(frame.id, key, caller.chapter_id)
         if self._subscriptions.add(subscription):
             self._around.hub.join(key, self)
+        if self._to_read is None and frame.cursor is not None and not self.outlet.paused:
+            # when thousands come back at once, a task for each would be half of what it costs
+            missed = self._around.snapshots.at_once(key, frame.cursor)
+            if missed is not None and subscription.is_told_by(missed.images):
+                self._present(subscription, missed)
+                return
         if self._to_read is not None:
             self._to_read.append((subscription, frame.cursor))
         else:
@@ -300,6 +177,9 @@ class Connection:
             self._unsubscribe(subscription.id)
             self._refuse(subscription.id, "not_found", "There is no such image of yours.")
             return
+        self._present(subscription, snapshot)
+
+    def _present(self, subscription: Subscription, snapshot: Snapshot) -> None:
         subscription.told_at = self._around.time()
         shown, later = self._subscriptions.settle(subscription, snapshot)
         self.outlet.put(("snapshot", subscription.id), shown)
@@ -330,17 +210,6 @@ class Connection:
             subscription.told_at = self._around.time()
             frame = CursorFrame(id=subscription.id, cursor=self._around.snapshots.cursor(subscription.key))
             self.outlet.put(("cursor", subscription.id), frame_of(frame))
-
-    def _come_back(self, reason: str) -> None:
-        bye = Bye(code=CloseCode.COME_BACK_LATER, retry_after_ms=random.randint(*_COME_BACK_MS))
-        self._close(CloseCode.COME_BACK_LATER, reason, last=frame_of(bye))
-
-    def _close(self, code: CloseCode, reason: str, last: bytes | None = None) -> None:
-        self.outlet.close(code, reason, last=last)
-
-
-_LAST_SECOND = 253_402_300_799.0
-"""The end of the year 9999, where datetime ends."""
 
 
 def _is_pong(text: str) -> bool:

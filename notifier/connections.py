@@ -7,9 +7,10 @@ from functools import partial
 
 import structlog
 
-from notifier.connection import Around, Connection
+from notifier.connection import Connection
 from notifier.departures import spread
 from notifier.hub import Hub
+from notifier.identity import Around
 from notifier.outlet import Line, Outlet, Outlets
 from notifier.rates import Rate
 from notifier.settings import PushSettings
@@ -99,7 +100,7 @@ class Connections:
     def _send_away(self, connection: Connection, code: CloseCode, reason: str) -> None:
         connection.send_away(code, reason, self._settings.drain_window)
 
-    def _admit(self, connection: Connection, caller: Caller) -> bool:
+    def _admit(self, caller: Caller) -> bool:
         holder = _holder(caller)
         if self._of_holder[holder] >= self._settings.sockets_per_user:
             return False

@@ -140,7 +140,7 @@ class Memory:
 
     async def reached(self, offsets: Mapping[int, int], within: float) -> bool:
         """Wait until this memory is filled and has come to these offsets; False when that takes longer."""
-        if self._is_at(offsets):
+        if self.is_at(offsets):
             return True
         waiting = asyncio.get_running_loop().create_future()
         self._waiting[waiting] = dict(offsets)
@@ -156,10 +156,10 @@ class Memory:
     def tell(self) -> None:
         """A batch of events was added: let those go on who wait for it."""
         for waiting, offsets in self._waiting.items():
-            if not waiting.done() and self._is_at(offsets):
+            if not waiting.done() and self.is_at(offsets):
                 waiting.set_result(None)
 
-    def _is_at(self, offsets: Mapping[int, int]) -> bool:
+    def is_at(self, offsets: Mapping[int, int]) -> bool:
         stretches = self._stretches
         return all(one.filled for one in stretches.values()) and all(
             partition in stretches and stretches[partition].next >= offset for partition, offset in offsets.items()

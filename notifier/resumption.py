@@ -43,6 +43,18 @@ class Resumption:
     def text(self, positions: Mapping[int, Position]) -> str:
         return self._cursors.write(positions)
 
+    def at_once(self, key: Key, cursor: str) -> Resumed | None:
+        """What `resume` gives, where nothing has to be waited for; else None."""
+        given = self._cursors.read(cursor)
+        if given is None or not self._memory.is_at({one: position.offset for one, position in given.items()}):
+            return None
+        at = self._concerned(key, given)
+        if at is None or any(self._memory.refuses(one, position) for one, position in at.items()):
+            return None
+        if not all(self._memory.holds(one, position) for one, position in at.items()):
+            return None
+        return self._from_memory(key, at)
+
     async def resume(self, key: Key, cursor: str) -> Resumed | None:
         """Whoever asks listens to the scope already: what comes after this answer comes by the hub.
 
@@ -63,6 +75,9 @@ class Resumption:
         forgotten = {one: position for one, position in at.items() if not self._memory.holds(one, position)}
         if forgotten:
             return await self._from_log(key, at, forgotten)
+        return self._from_memory(key, at)
+
+    def _from_memory(self, key: Key, at: Mapping[int, Position]) -> Resumed | None:
         if key[0] == "record" and self._memory.home(key) is None:
             # whose it is, and where its events stand, is not to be seen
             return None
