@@ -5,6 +5,7 @@ import base64
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ import jwt
 
 SUBPROTOCOL, PREFIX = "scenewire.v1+json", "base64url.bearer.scenewire."
 _KEY = base64.b64encode(bytes(16)).decode()
-_PING, _PONG = 0x89, b"\x8a\x80\x00\x00\x00\x00"
+_CLOSE, _PING, _PONG = 0x88, 0x89, b"\x8a\x80\x00\x00\x00\x00"
 _STATUS = 300
 """Bytes from which on a frame is a status: welcome, snapshots of nothing and pings are shorter."""
 MARK = b"@"
@@ -42,6 +43,7 @@ class Crowd:
         self._wanted = 0
         self._reached: asyncio.Event | None = None
         self.lost = 0
+        self.why: Counter[str] = Counter()
 
     def expect(self, statuses: int) -> asyncio.Event:
         """Set when so many more have come."""
@@ -155,6 +157,8 @@ class Listener(asyncio.Protocol):
                     mark = data.find(MARK, start) + 1
                     sent = int(data[mark : data.find(MARK, mark)])
                     self._crowd.latencies.append(time.perf_counter_ns() - sent)
+            elif data[at] == _CLOSE:
+                self._crowd.why[data[start + 2 : start + size].decode()] += 1
             elif data[at] == _PING:
                 self.transport.write(_PONG)
             elif self._next is not None and not self._next.done() and not data.startswith(b'{"type":"ping"', start):
@@ -214,4 +218,5 @@ def status_event(user: str, chapter: str, record: str, version: int, words: str 
         "traceparent": None,
         "data": image,
     }
-    return json.dumps(event, separators=(",", ":")).encode()
+    # as Postgres' json_build_object puts it
+    return json.dumps(event, separators=(", ", " : ")).encode()

@@ -118,8 +118,15 @@ class Measurement:
         arrived = crowd.expect(len(targets) * each)
         for user, chapter in targets:
             await self._publish(user, chapter)
-        async with asyncio.timeout(60):
-            await arrived.wait()
+        await self._all_there(crowd, arrived)
+
+    @staticmethod
+    async def _all_there(crowd: Crowd, arrived: asyncio.Event) -> None:
+        try:
+            async with asyncio.timeout(60):
+                await arrived.wait()
+        except TimeoutError:
+            sys.exit(f"{crowd.statuses} statuses came, and no more; {crowd.lost} sockets were closed: {crowd.why}")
 
     async def _publish(self, user: str, chapter: str, words: str = "") -> None:
         self._versions += 1
@@ -169,8 +176,7 @@ class Measurement:
                 await asyncio.sleep(ahead)
             user = str(random.choice(users))
             await self._publish(user, user, f"@{time.perf_counter_ns()}@")
-        async with asyncio.timeout(60):
-            await arrived.wait()
+        await self._all_there(crowd, arrived)
         took = crowd.last_at - began
         if took > 1.1 * count / rate:
             print(f"    {name}: {count / took:.0f} a second were reached, {rate} asked for", flush=True)
