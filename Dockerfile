@@ -26,7 +26,7 @@ COPY media media
 COPY producer producer
 COPY consumer consumer
 COPY notifier notifier
-COPY client/studio client/studio
+COPY client/studio/page client/studio/page
 
 FROM house AS simulator
 COPY --from=packages /opt/venv /opt/venv

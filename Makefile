@@ -17,7 +17,7 @@ export UV_SYSTEM_CERTS ?= 1
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test demo chaos check fmt docs lock clean
+.PHONY: help setup run test demo studio chaos check fmt docs lock clean
 
 help: ## list these recipes
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | while IFS='	' read -r name words; do printf '  make %-7s %s\n' "$$name" "$$words"; done
@@ -26,10 +26,14 @@ setup: $(VENV)/.local local/kafka-jars.sha256 ## make .venv, install the locked 
 	@$(PY) -m local.jars
 
 run: setup ## start everything on this machine; Ctrl-C stops it (PROFILE=bad-day, ARGS="--ports 9700 --state DIR ...")
+	@$(PY) -m local.studio
 	@$(if $(PROFILE),SCENEWIRE_SIMULATOR_PROFILE='$(PROFILE)' )exec $(PY) -m local $(ARGS)
 
 demo: setup ## request a chapter's seven scenes of the running service and watch them come
 	@exec $(PY) -m local.demo $(ARGS)
+
+studio: setup ## build the studio's page (client/studio/page) from its sources, where these have changed
+	@$(PY) -m local.studio --must
 
 test: setup $(VENV)/.dev ## all tests, on real Kafka and Postgres (ARGS="tests/unit -k prompts")
 	@$(PY) -m pytest $(ARGS)

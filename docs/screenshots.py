@@ -1,7 +1,8 @@
 """`python -m docs.screenshots`: the pictures of the studio in docs/, taken of what `make run PROFILE=bad-day` started.
 
 It asks for the demo chapter's pictures, until one has to be waited for, and takes the page as it is then and when all
-are there: at a desk, and on a phone in the dark. It needs Chromium, and what `make check` installs.
+are there: at a desk, and on a phone in the dark. Then one scene more is made again, for its details and for its picture
+before and after. It needs Chromium, and what `make check` installs.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from local.python import CHECKOUT
 
 _PHONE = {"color_scheme": "dark", "device_scale_factor": 1.5, "has_touch": True, "is_mobile": True}
 _FLAGS = ("--no-sandbox", "--disable-gpu", "--hide-scrollbars")
-_LIVE_MS, _COMPLETE_MS = 15_000, 240_000
+_LIVE_MS, _COMPLETE_MS = 30_000, 240_000
 _IN_TROUBLE = """() => {
   const phases = [...document.querySelectorAll('.card')].map(({dataset}) => [dataset.phase, dataset.stage]);
   const waits = phases.some(([, stage]) => stage === 'retry_wait');
@@ -66,10 +67,10 @@ async def _take_all(studio: str, chromium: str, out: Path) -> None:
             found = await desk.wait_for_function(_IN_TROUBLE, timeout=_COMPLETE_MS, polling=50)
             if await found.json_value() is True:
                 break
+        await _save(desk, out / "studio-bad-day.webp", full_page=True)
         # to its foot, so that the bar on top hides nothing of it
         await phone.locator(".card[data-stage=retry_wait]").first.evaluate(_TO_ITS_FOOT)
         await _save(phone, out / "studio-bad-day-phone.webp")
-        await _save(desk, out / "studio-bad-day.webp", full_page=True)
         for page in (desk, phone):
             await page.wait_for_function(_COMPLETE, timeout=_COMPLETE_MS)
             await page.evaluate("Promise.all([...document.querySelectorAll('.card img')].map(image => image.decode()))")
@@ -77,7 +78,28 @@ async def _take_all(studio: str, chromium: str, out: Path) -> None:
         await phone.locator("#scene-1").evaluate(_TO_ITS_HEAD)
         await _save(desk, out / "studio-complete.webp", full_page=True)
         await _save(phone, out / "studio-complete-phone.webp")
+        await _take_details(desk, out)
         await browser.close()
+
+
+async def _take_details(page: Page, out: Path) -> None:
+    # the scene that took most tries says most
+    tries = await page.locator(".look").evaluate_all(
+        "looks => looks.map(({textContent}) => parseInt(/(\\d) retr/.exec(textContent)?.[1] ?? '0'))"
+    )
+    card = page.locator(".card").nth(tries.index(max(tries)))
+    await card.scroll_into_view_if_needed()
+    await card.locator(".story-button").click()
+    await page.locator(".attempts li").first.wait_for()
+    await _save(page, out / "studio-details.webp")
+    await page.keyboard.press("Escape")
+    await card.locator(".make").click()
+    await card.and_(page.locator("[data-phase=busy]")).wait_for()
+    await card.and_(page.locator("[data-phase=ready]")).wait_for(timeout=_COMPLETE_MS)
+    await card.locator(".open").click()
+    await page.get_by_role("button", name="Before / after").click()
+    await page.evaluate("Promise.all([...document.querySelectorAll('.compare img')].map(image => image.decode()))")
+    await _save(page, out / "studio-before-after.webp")
 
 
 async def _open(browser: Browser, studio: str, *, width: int, height: int, **options: object) -> Page:

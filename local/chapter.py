@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from schemas.requests import AspectRatio, Description, SceneNumber
 from schemas.words import Style
 
-FILE = Path(__file__).parent.parent / "client" / "studio" / "chapter.json"
+FILE = Path(__file__).parent.parent / "client" / "studio" / "public" / "chapter.json"
 
 
 class Scene(BaseModel):

@@ -13,7 +13,7 @@ from starlette.types import Scope
 
 from notifier.settings import Settings
 
-FOLDER = Path(__file__).resolve().parent.parent / "client" / "studio"
+FOLDER = Path(__file__).resolve().parent.parent / "client" / "studio" / "page"
 
 # revalidated each time by its ETag: a new release is seen at once
 _CACHE = "no-cache"

@@ -30,7 +30,7 @@ def panel(page: Page) -> Locator:
 
 
 async def live(page: Page) -> None:
-    await expect(page.locator("#chip")).to_contain_text("Live", timeout=15_000)
+    await expect(page.locator("#chip")).to_contain_text("Live", timeout=45_000)
 
 
 async def test_a_profile_and_a_rule_are_chosen_seen_and_cleared(

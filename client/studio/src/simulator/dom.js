@@ -12,17 +12,7 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-export const byId = (id) => document.getElementById(id);
-
 /** Writes only what differs, so that screen readers and transitions are left alone. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
-
-export function options(select, choices, chosen) {
-  select.replaceChildren(...choices.map(([value, label]) => el("option", { value }, label)));
-  select.value = chosen;
-}
-
-// Finished pictures and addresses come from a service: only these two schemes are ever given to an <img> or a link.
-export const isWebAddress = (url) => /^https?:\/\//i.test(url ?? "");

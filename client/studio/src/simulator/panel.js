@@ -3,12 +3,12 @@
 // An element of its own, for any page: `installSimulator(url)` puts it there and opens it by Alt+Shift+S or `#simulator`.
 // It exists only where a simulator runs: its address comes from the page's config.json.
 
-import { el, setText } from "../dom.js";
-import { FATES, PROFILES, faultLabel, ruleOf, ruleWords } from "./modes.js";
+import { callsOf } from "./calls.js";
+import { el, setText } from "./dom.js";
+import { FATES, faultLabel, PROFILES, ruleOf, ruleWords } from "./modes.js";
 
 const HASH = "#simulator";
 const LOOK_EVERY_MS = 2_000;
-const TIMEOUT_MS = 5_000;
 const JOBS_SHOWN = 8;
 const COUNTS = [
   ["submits", "Submits"],
@@ -21,6 +21,7 @@ const COUNTS = [
 
 export class SimulatorPanel extends HTMLElement {
   #parts;
+  #call;
   #looking = 0;
   #script = {};
   #faults = {};
@@ -29,6 +30,7 @@ export class SimulatorPanel extends HTMLElement {
 
   connectedCallback() {
     if (this.#parts) return;
+    this.#call = callsOf(this.getAttribute("src"));
     this.#build();
     this.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
@@ -63,20 +65,6 @@ export class SimulatorPanel extends HTMLElement {
     if (this.#before?.isConnected) this.#before.focus();
   }
 
-  async #call(path, options = {}) {
-    const url = `${this.getAttribute("src").replace(/\/+$/, "")}/simulator/${path}`;
-    let response;
-    try {
-      response = await fetch(url, { credentials: "omit", cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS), ...options });
-    } catch {
-      throw new Error("The simulator does not answer. Is it still running?");
-    }
-    const body = await response.json();
-    if (response.ok) return body;
-    const faults = (body.errors ?? []).map(({ field, message }) => `${field}: ${message}`);
-    throw new Error([body.detail ?? `The simulator answered ${response.status}.`, ...faults].join(" "));
-  }
-
   async #guarded(work, done = "") {
     try {
       await work();
@@ -104,7 +92,8 @@ export class SimulatorPanel extends HTMLElement {
   }
 
   async #count() {
-    const asked = (this.#asked += 1);
+    this.#asked += 1;
+    const asked = this.#asked;
     try {
       const [counters, { jobs }] = await Promise.all([this.#call("counters"), this.#call(`jobs?limit=${JOBS_SHOWN}`)]);
       // an older answer that comes late says nothing new
@@ -123,12 +112,22 @@ export class SimulatorPanel extends HTMLElement {
       ...rules.map((rule, at) => {
         const { what, when } = ruleWords(rule);
         const others = rules.filter((_, other) => other !== at);
-        const remove = () => this.#play({ ...this.#script, rules: others }, "The rule is gone.").then(() => this.#parts.title.focus());
+        const remove = () =>
+          this.#play({ ...this.#script, rules: others }, "The rule is gone.").then(() => this.#parts.title.focus());
         return el(
           "li",
           {},
           el("span", {}, el("strong", {}, what), el("span", { class: "when" }, when)),
-          el("button", { type: "button", class: "quiet small", "aria-label": `Remove the rule: ${what}, ${when}`, onclick: remove }, "Remove"),
+          el(
+            "button",
+            {
+              type: "button",
+              class: "quiet small",
+              "aria-label": `Remove the rule: ${what}, ${when}`,
+              onclick: remove,
+            },
+            "Remove",
+          ),
         );
       }),
     );
@@ -136,7 +135,11 @@ export class SimulatorPanel extends HTMLElement {
 
   #drawFaults() {
     const group = el("optgroup", { label: "Refusals and failures" });
-    group.append(...Object.entries(this.#faults).map(([name, fault]) => el("option", { value: `fault:${name}` }, faultLabel(name, fault))));
+    group.append(
+      ...Object.entries(this.#faults).map(([name, fault]) =>
+        el("option", { value: `fault:${name}` }, faultLabel(name, fault)),
+      ),
+    );
     const chosen = this.#parts.fate.value;
     this.#parts.fate.querySelector("optgroup + optgroup")?.remove();
     this.#parts.fate.append(group);
@@ -147,15 +150,17 @@ export class SimulatorPanel extends HTMLElement {
     for (const [name] of COUNTS) setText(this.#parts.counts[name], String(counters[name] ?? 0));
     this.#parts.jobs.hidden = jobs.length === 0;
     this.#parts.jobRows.replaceChildren(
-      ...jobs.reverse().map(({ id, state, model, prompt, charged }) =>
-        el(
-          "tr",
-          {},
-          el("td", {}, state),
-          el("td", {}, charged ? "charged" : "free"),
-          el("td", { class: "prompt", title: `${id}: ${prompt}` }, el("strong", {}, model), ` ${prompt}`),
+      ...jobs
+        .reverse()
+        .map(({ id, state, model, prompt, charged }) =>
+          el(
+            "tr",
+            {},
+            el("td", {}, state),
+            el("td", {}, charged ? "charged" : "free"),
+            el("td", { class: "prompt", title: `${id}: ${prompt}` }, el("strong", {}, model), ` ${prompt}`),
+          ),
         ),
-      ),
     );
   }
 
@@ -165,7 +170,8 @@ export class SimulatorPanel extends HTMLElement {
   }
 
   #build() {
-    const parts = (this.#parts = { counts: {} });
+    const parts = { counts: Object.fromEntries(COUNTS.map(([name]) => [name, el("dd", {}, "–")])) };
+    this.#parts = parts;
     parts.title = el("h2", { id: "simulator-title", tabindex: -1 }, "Simulated ModelsLab");
     parts.said = el("p", { class: "said", role: "status" });
     parts.profiles = el(
@@ -182,15 +188,39 @@ export class SimulatorPanel extends HTMLElement {
         );
       }),
     );
-    parts.fate = el("select", { id: "simulator-fate" }, el("optgroup", { label: "How a call goes" }, ...FATES.map(([key, label]) => el("option", { value: key }, label))));
+    parts.fate = el(
+      "select",
+      { id: "simulator-fate" },
+      el("optgroup", { label: "How a call goes" }, ...FATES.map(([key, label]) => el("option", { value: key }, label))),
+    );
     parts.text = el("input", { id: "simulator-text", autocomplete: "off", placeholder: "any prompt" });
     parts.model = el("input", { id: "simulator-model", autocomplete: "off", placeholder: "any model" });
-    parts.nth = el("input", { id: "simulator-nth", type: "number", min: 1, step: 1, inputmode: "numeric", placeholder: "every" });
-    parts.percent = el("input", { id: "simulator-percent", type: "number", min: 1, max: 100, inputmode: "numeric", placeholder: "100" });
+    parts.nth = el("input", {
+      id: "simulator-nth",
+      type: "number",
+      min: 1,
+      step: 1,
+      inputmode: "numeric",
+      placeholder: "every",
+    });
+    parts.percent = el("input", {
+      id: "simulator-percent",
+      type: "number",
+      min: 1,
+      max: 100,
+      inputmode: "numeric",
+      placeholder: "100",
+    });
     parts.rules = el("ol", { class: "rules", "aria-label": "Rules in force" });
     parts.noRules = el("p", { class: "when" }, "No rules: the profile alone decides.");
     parts.jobRows = el("tbody");
-    parts.jobs = el("table", { hidden: true }, el("caption", {}, "Latest jobs"), el("thead", {}, el("tr", {}, ...["State", "Cost", "Asked for"].map((head) => el("th", { scope: "col" }, head)))), parts.jobRows);
+    parts.jobs = el(
+      "table",
+      { hidden: true },
+      el("caption", {}, "Latest jobs"),
+      el("thead", {}, el("tr", {}, ...["State", "Cost", "Asked for"].map((head) => el("th", { scope: "col" }, head)))),
+      parts.jobRows,
+    );
     const field = (label, input) => el("div", { class: "field" }, el("label", { for: input.id }, label), input);
     const form = el(
       "form",
@@ -205,8 +235,17 @@ export class SimulatorPanel extends HTMLElement {
     parts.dialog = el(
       "dialog",
       { class: "simulator", "aria-labelledby": parts.title.id },
-      el("div", { class: "head" }, parts.title, el("button", { type: "button", class: "quiet small", onclick: () => this.close() }, "Close")),
-      el("p", { class: "when" }, "It stands in for the provider on this machine. What you choose holds for everybody who uses it, from the next call on."),
+      el(
+        "div",
+        { class: "head" },
+        parts.title,
+        el("button", { type: "button", class: "quiet small", onclick: () => this.close() }, "Close"),
+      ),
+      el(
+        "p",
+        { class: "when" },
+        "It stands in for the provider on this machine. What you choose holds for everybody who uses it, from the next call on.",
+      ),
       parts.said,
       parts.profiles,
       form,
@@ -215,7 +254,11 @@ export class SimulatorPanel extends HTMLElement {
       parts.rules,
       el("button", { type: "button", class: "quiet small", onclick: clear }, "Clear all"),
       el("h3", {}, "What it was asked"),
-      el("dl", { class: "counts" }, ...COUNTS.map(([name, label]) => el("div", {}, el("dt", {}, label), (parts.counts[name] = el("dd", {}, "–"))))),
+      el(
+        "dl",
+        { class: "counts" },
+        ...COUNTS.map(([name, label]) => el("div", {}, el("dt", {}, label), parts.counts[name])),
+      ),
       parts.jobs,
     );
     this.append(parts.dialog);

@@ -28,7 +28,15 @@ export const FATES = [
 
 /** What a fault of `GET /simulator/words` says, short: `503 Service temporarily unavailable.` */
 export function faultLabel(name, { code, body }) {
-  const said = typeof body === "string" ? (body ? body.replace(/<[^>]*>/g, " ").trim().split(/\s{2,}/)[0] : "nothing") : (body.message ?? body.messege ?? body.error);
+  const said =
+    typeof body === "string"
+      ? body
+        ? body
+            .replace(/<[^>]*>/g, " ")
+            .trim()
+            .split(/\s{2,}/)[0]
+        : "nothing"
+      : (body.message ?? body.messege ?? body.error);
   const words = typeof said === "string" ? said : JSON.stringify(said);
   const short = words.length > 56 ? `${words.slice(0, 55).trimEnd()}…` : words;
   return `${code}: ${short} (${name.replaceAll("_", " ")})`;
