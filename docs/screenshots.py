@@ -26,12 +26,15 @@ _IN_TROUBLE = """() => {
   return waits || (phases.every(([phase]) => phase === 'ready') ? 'all went well' : false);
 }"""
 _COMPLETE = "() => [...document.querySelectorAll('.card')].every(card => card.dataset.phase === 'ready')"
-# what was scrolled to is painted two frames later
-_TO_ITS_FOOT = """async card => {
-  card.scrollIntoView({ block: "end", behavior: "instant" });
+# a waiting scene's foot to that of the window, where it is not in it: the bar on top hides nothing of it then
+_TO_THE_TROUBLE = """async () => {
+  const card = document.querySelector('[data-stage=retry_wait]');
+  if (card && card.getBoundingClientRect().bottom > innerHeight) {
+    card.scrollIntoView({ block: "end", behavior: "instant" });
+  }
+  // what was scrolled to is painted two frames later
   for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
 }"""
-_TO_ITS_HEAD = _TO_ITS_FOOT.replace('"end"', '"start"')
 _MOST_ROUNDS = 8
 
 
@@ -59,27 +62,38 @@ def main() -> None:
 async def _take_all(studio: str, chromium: str, out: Path) -> None:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
-        desk = await _open(browser, studio, width=1280, height=900)
+        desk = await _open(browser, studio, width=1280, height=1392)
         phone = await _open(browser, studio, width=390, height=844, **_PHONE)
+        wanted = {out / "studio-bad-day.webp": desk, out / "studio-bad-day-phone.webp": phone}
         for _ in range(_MOST_ROUNDS):
             await desk.locator("#request-all").click()
             await desk.locator(".card[data-phase=busy]").first.wait_for()
-            found = await desk.wait_for_function(_IN_TROUBLE, timeout=_COMPLETE_MS, polling=50)
-            if await found.json_value() is True:
+            caught = await asyncio.gather(*(_caught(page, file) for file, page in wanted.items()))
+            wanted = {file: page for (file, page), done in zip(wanted.items(), caught, strict=True) if not done}
+            await desk.wait_for_function(_COMPLETE, timeout=_COMPLETE_MS)
+            if not wanted:
                 break
-        await _save(desk, out / "studio-bad-day.webp", full_page=True)
-        # to its foot, so that the bar on top hides nothing of it
-        await phone.locator(".card[data-stage=retry_wait]").first.evaluate(_TO_ITS_FOOT)
-        await _save(phone, out / "studio-bad-day-phone.webp")
         for page in (desk, phone):
             await page.wait_for_function(_COMPLETE, timeout=_COMPLETE_MS)
             await page.evaluate("Promise.all([...document.querySelectorAll('.card img')].map(image => image.decode()))")
             await page.evaluate("Promise.all(document.getAnimations().map(animation => animation.finished))")
-        await phone.locator("#scene-1").evaluate(_TO_ITS_HEAD)
-        await _save(desk, out / "studio-complete.webp", full_page=True)
+        await phone.evaluate("scrollTo({ top: 0, behavior: 'instant' })")
+        await phone.evaluate(_TO_THE_TROUBLE)
+        await _save(desk, out / "studio-complete.webp")
         await _save(phone, out / "studio-complete-phone.webp")
+        await desk.set_viewport_size({"width": 1280, "height": 900})
         await _take_details(desk, out)
         await browser.close()
+
+
+async def _caught(page: Page, file: Path) -> bool:
+    """The page while a scene waits for another try; False when none does, or none does any more."""
+    found = await page.wait_for_function(_IN_TROUBLE, timeout=_COMPLETE_MS, polling=50)
+    if await found.json_value() is not True:
+        return False
+    await page.evaluate(_TO_THE_TROUBLE)
+    await _save(page, file)
+    return await page.locator(".card[data-stage=retry_wait]").count() > 0
 
 
 async def _take_details(page: Page, out: Path) -> None:
@@ -110,8 +124,8 @@ async def _open(browser: Browser, studio: str, *, width: int, height: int, **opt
     return page
 
 
-async def _save(page: Page, file: Path, *, full_page: bool = False) -> None:
-    picture = Image.open(io.BytesIO(await page.screenshot(full_page=full_page)))
+async def _save(page: Page, file: Path) -> None:
+    picture = Image.open(io.BytesIO(await page.screenshot()))
     picture.save(file, "WEBP", quality=78, method=6)
 
 
