@@ -60,15 +60,15 @@ class Crowd:
             self._reached.set()
 
     async def connect(self, port: int, tokens: Sequence[str], *, at_once: int = 64) -> None:
-        """Open a socket for each token and wait until each is welcomed."""
-        loop, waiting = asyncio.get_running_loop(), iter(tokens)
+        """Open a socket for each token and wait until each is welcomed. Members stand in the order of their tokens."""
+        loop = asyncio.get_running_loop()
+        self.members = [Listener(self, token) for token in tokens]
+        waiting = iter(self.members)
 
         async def some() -> None:
-            for token in waiting:
-                listener = Listener(self, token)
+            for listener in waiting:
                 await loop.create_connection(lambda one=listener: one, "127.0.0.1", port)
                 await listener.welcomed
-                self.members.append(listener)
 
         await asyncio.gather(*(some() for _ in range(at_once)))
 
@@ -170,7 +170,7 @@ class Listener(asyncio.Protocol):
             self._crowd.got(statuses)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self in self._crowd.members:
+        if self._crowd.members:
             self._crowd.lost += 1
         if self._next is not None and not self._next.done():
             self._next.set_exception(ConnectionError("the server closed the line"))
