@@ -39,6 +39,7 @@ from messaging.names import real_topic
 from schemas.topics import BY_NAME, STATUS
 
 SERVER_CORE, LOAD_CORE = 0, 1
+PARTS = ["idle", "targeted", "fan"]
 SIDES = {"scenewire": "notifier", "usual": "bench.usual"}
 
 
@@ -97,12 +98,15 @@ class Measurement:
     async def run(self) -> dict[str, float]:
         await self._warm()
         users = [uuid.uuid4() for _ in range(self._asked.idle)]
-        cursors = await self._idle(users)
-        crowd = await self._come_back(users, cursors)
-        await self._targeted(crowd, users, self._asked.low, "low")
-        await self._targeted(crowd, users, self._asked.high, "targeted")
-        await crowd.close()
-        await self._fan()
+        if "idle" in self._asked.only or "targeted" in self._asked.only:
+            cursors = await self._idle(users)
+            crowd = await self._come_back(users, cursors)
+            if "targeted" in self._asked.only:
+                await self._targeted(crowd, users, self._asked.low, "low")
+                await self._targeted(crowd, users, self._asked.high, "targeted")
+            await crowd.close()
+        if "fan" in self._asked.only:
+            await self._fan()
         return self.found
 
     async def _warm(self) -> None:
@@ -278,6 +282,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="rounds; medians are printed (default %(default)s)")
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), default=list(SIDES), help="default: both")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="default: all of them")
     parser.add_argument("--idle", type=int, default=10_000, help="idle sockets (default %(default)s)")
     parser.add_argument("--crowd", type=int, default=4_000, help="sockets of one chapter (default %(default)s)")
     parser.add_argument("--fans", type=int, default=40, help="events to the crowd, one by one (default %(default)s)")

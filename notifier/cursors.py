@@ -4,17 +4,19 @@ A cursor holds a mark of the log it belongs to, how many partitions that had, an
 of the next event and a mark of the event before it. Offsets mean nothing in a log that was made anew, in one that lost
 its end and grew over it, or where keys went to other partitions since: such a cursor is of no use, and its client gets
 a snapshot. It names no user: a scope is authorised each time. It is packed as varints, so that a hundred partitions
-stay below 1 KB, and carries an HMAC-SHA256 cut to 16 bytes: who invents one gets a snapshot too, never an error.
+stay below 1 KB, and carries a keyed BLAKE2b of 16 bytes (RFC 7693; one is made for each event, and HMAC-SHA256 costs
+three times as much): who invents one gets a snapshot too, never an error.
 """
 
 import base64
 import binascii
+import hashlib
 import hmac
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-_LAYOUT = 3
+_LAYOUT = 4
 _LOG_BYTES = 4
 _MAC_BYTES = 16
 _LONGEST = 1024
@@ -41,7 +43,8 @@ class Cursors:
     """Writes and reads cursors. The first secret signs, all of them verify."""
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
-        self._secrets = tuple(secrets)
+        # a key may have 64 bytes at most, a secret any number
+        self._keys = tuple(hashlib.sha256(_PURPOSE + secret).digest() for secret in secrets)
         self._partitions = 0
         self._head = b""
         self.begin(None, 0)
@@ -61,7 +64,7 @@ class Cursors:
     def write(self, positions: Mapping[int, Position]) -> str:
         """`positions`: partition -> position. More partitions than fit into 1 KB give a cursor that is of no use."""
         body = self._packed_one(*next(iter(positions.items()))) if len(positions) == 1 else self._packed(positions)
-        return base64.urlsafe_b64encode(body + self._mac(self._secrets[0], body)).rstrip(b"=").decode()
+        return base64.urlsafe_b64encode(body + self._mac(self._keys[0], body)).rstrip(b"=").decode()
 
     def read(self, cursor: str | None) -> dict[int, Position] | None:
         """The positions, or None for a cursor that is absent, forged, damaged, or of another log or layout."""
@@ -72,7 +75,7 @@ class Cursors:
         except (binascii.Error, ValueError):
             return None
         body, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
-        if not body or not any(hmac.compare_digest(mac, self._mac(secret, body)) for secret in self._secrets):
+        if not body or not any(hmac.compare_digest(mac, self._mac(key, body)) for key in self._keys):
             return None
         if not body.startswith(self._head):
             return None
@@ -120,8 +123,8 @@ class Cursors:
         return positions or None
 
     @staticmethod
-    def _mac(secret: bytes, body: bytes) -> bytes:
-        return hmac.digest(secret, _PURPOSE + body, "sha256")[:_MAC_BYTES]
+    def _mac(key: bytes, body: bytes) -> bytes:
+        return hashlib.blake2b(body, key=key, digest_size=_MAC_BYTES).digest()
 
 
 def same_mark(told: int | None, real: int | None) -> bool:
