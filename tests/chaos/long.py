@@ -12,8 +12,8 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from local.server import NotReady
@@ -21,6 +21,7 @@ from storage.database import Database, Unavailable
 from storage.settings import DatabaseSettings
 from tests.chaos import books
 from tests.chaos.books import Books
+from tests.chaos.cables import Cable
 from tests.chaos.customers import Customers
 from tests.chaos.faults import Faults
 from tests.chaos.moods import ORDINARY
@@ -106,12 +107,27 @@ async def _run(folder: Path, seed: int, seconds: float, rate: float) -> bool:
         database = Database(settings, application="chaos")
         try:
             async with AsyncExitStack() as stack:
-                people = [await stack.enter_async_context(person(street, tier)) for tier in _TIERS]
+                lines = (_on_a_bad_line(street, tier, random.Random(chance.random())) for tier in _TIERS)
+                people = [await stack.enter_async_context(one) for one in lines]
                 return await _rounds(street, database, people, chance, seconds, rate)
         finally:
             await database.close()
     finally:
         street.close()
+
+
+@asynccontextmanager
+async def _on_a_bad_line(street: Street, tier: str, chance: random.Random) -> AsyncIterator[Person]:
+    """Somebody whose page is cut off for 2 s of each 10."""
+    cable = Cable(street.urls("notifier"))
+    await cable.open()
+    wearing = asyncio.create_task(cable.wear(chance, up=8.0, down=2.0))
+    try:
+        async with person(street, tier, notifiers=[f"http://127.0.0.1:{cable.port}"]) as one:
+            yield one
+    finally:
+        wearing.cancel()
+        await cable.close()
 
 
 async def _rounds(

@@ -1,0 +1,105 @@
+"""One of two notifiers goes, with thousands of sockets: how long until all are back, from where, and at what cost.
+
+    PYTHONPATH=. python bench/push_deploy.py [--sockets 4000] [--how stop|kill]
+
+Real Kafka, Postgres and processes on this machine, production's periods; the sockets are half of chapters, half of all
+that is their user's, ten a user, and for each user two scenes are asked for while the notifier goes.
+"""
+
+import argparse
+import asyncio
+import resource
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+
+from storage.accepting import Acceptor
+from storage.database import Database
+from storage.settings import DatabaseSettings
+from tests.chaos.pages import Place
+from tests.chaos.street import Street
+from tests.chaos.test_push import User, differing, watching
+
+_A_USER = 10
+_PATIENCE = 120.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--sockets", type=int, default=4_000)
+    parser.add_argument("--how", choices=("stop", "kill"), default="stop")
+    arguments = parser.parse_args()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    with tempfile.TemporaryDirectory(prefix="push-deploy-") as folder:
+        asyncio.run(_measure(Path(folder), arguments.sockets, arguments.how))
+
+
+async def _measure(folder: Path, sockets: int, how: str) -> None:
+    street = Street(folder, {}, consumers=0)
+    database = Database(DatabaseSettings(database_url=street.postgres.url()), application="bench")
+    try:
+        await street.open()
+        await _deploy(street, database, sockets, how)
+    finally:
+        await database.close()
+        street.close()
+
+
+async def _deploy(street: Street, database: Database, sockets: int, how: str) -> None:
+    leaving, remaining = street.urls("notifier")
+    gone = asyncio.Event()
+    parts = {url: urlsplit(url) for url in (leaving, remaining)}
+
+    def place() -> Callable[[], Place]:
+        def now() -> Place:
+            one = parts[remaining if gone.is_set() else leaving]
+            return one.hostname or "", one.port or 0
+
+        return now
+
+    users = [User() for _ in range(sockets // _A_USER)]
+    pages = [page for user in users for page in user.sockets(_A_USER, place)]
+    acceptor = Acceptor(database, deadline=3600)
+    async with watching(pages, within=_PATIENCE):
+        for page in pages:
+            page.resumed.clear()
+            page.back.clear()
+        statements = await _statements(remaining)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        gone.set()
+        going = asyncio.create_task(street.stop("notifier-1") if how == "stop" else street.kill("notifier-1"))
+        await asyncio.gather(*(acceptor.accept(user.request()) for user in users for _ in range(2)), going)
+        for page in pages:
+            assert await page.until(lambda page=page: bool(page.resumed), _PATIENCE)  # type: ignore[misc]
+        faults = await differing(database, users, pages, ended=False)
+        spent = await _statements(remaining) - statements
+        back = sorted(page.back[0] - began for page in pages)
+        told = sorted(page.goodbyes[0] - began for page in pages if page.goodbyes)
+    resumed = sum((page.resumed for page in pages), Counter[str]())
+    print(f"{sockets} sockets, {how}: {dict(resumed)}, {len(faults)} views differ from Postgres")
+    if told:
+        print(f"  goodbyes from {told[0]:.2f} to {told[-1]:.2f} s, {_busiest(told)} in the busiest 0.1 s")
+    print(f"  back: first {back[0]:.2f} s, half {back[len(back) // 2]:.2f} s, last {back[-1]:.2f} s")
+    print(f"  {_busiest(back)} came back in the busiest 0.1 s; statements of the remaining notifier: {spent}")
+
+
+def _busiest(moments: list[float]) -> int:
+    return max(Counter(int(moment * 10) for moment in moments).values())
+
+
+async def _statements(url: str) -> int:
+    """That a notifier has run so far."""
+    async with httpx.AsyncClient(timeout=30.0) as client:
+        shown = (await client.get(f"{url}/metrics")).text
+    (line,) = [line for line in shown.splitlines() if 'database_seconds_count{kind="statement"}' in line]
+    return int(float(line.split()[-1]))
+
+
+if __name__ == "__main__":
+    main()
