@@ -64,7 +64,7 @@ class _Forked:
 
     def _look(self, timeout: float | None) -> int | None:
         # whoever comes second finds what the first was told
-        if self.returncode is None and select.select([self.line], [], [], timeout)[0]:
+        if self.returncode is None and self._has_news(timeout):
             with self._turn:
                 if self.returncode is None:
                     said = self.line.recv(_LONGEST)
@@ -72,6 +72,16 @@ class _Forked:
                     self.returncode = json.loads(said)["code"] if said else -signal.SIGKILL
                     self.line.close()
         return self.returncode
+
+    def _has_news(self, timeout: float | None) -> bool:
+        # select() takes no descriptor above 1023, and hundreds of pages may be open beside this
+        poll = select.poll()
+        try:
+            poll.register(self.line, select.POLLIN)
+        except ValueError:
+            # closed by whoever was told first
+            return True
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
 
 
 @dataclass(eq=False)
