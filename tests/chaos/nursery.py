@@ -24,14 +24,16 @@ from typing import IO, Any
 from local.python import CHECKOUT, PythonServer
 from local.server import Child, Command, Server
 
+# not what is run: it runs anew in each, and runpy warns of one that is there already
 _PRELOADED = (
     "consumer.app",
-    "local.modelslab.__main__",
+    "local.modelslab.app",
     "messaging.provision",
     "notifier.app",
     "producer.app",
-    "producer.relay",
+    "producer.relay_settings",
     "storage.migrate",
+    "storage.outbox",
     "uvicorn.lifespan.on",
     "uvicorn.protocols.http.httptools_impl",
     "uvloop",
