@@ -13,7 +13,7 @@ from tests.flow.living import PERIODS, READERS, STALL, alive_for, asked, down, r
 from tests.flow.pushing import House, house, settings_for
 from tests.flow.working import line_of, settings_of
 
-pytestmark = [pytest.mark.chaos, pytest.mark.connected]
+pytestmark = [pytest.mark.chaos, pytest.mark.connected, pytest.mark.lengthy]
 
 
 async def test_an_outage_is_no_stall(database_url: str, private_kafka: Kafka, namespace: str, tmp_path: Path) -> None:

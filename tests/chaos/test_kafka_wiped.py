@@ -142,6 +142,7 @@ def _event(record_id: UUID, user: UUID, chapter: UUID, scene: int) -> bytes:
     return json.dumps(event).encode()
 
 
+@pytest.mark.lengthy
 async def test_a_kafka_that_comes_back_with_its_data_closes_no_socket(
     database_url: str, private_kafka: Kafka, namespace: str, tmp_path: Path
 ) -> None:

@@ -14,8 +14,6 @@ from tests.chaos.street import Street
 
 pytestmark = [pytest.mark.chaos, pytest.mark.connected]
 
-_KILLS = 10
-
 
 @pytest.mark.parametrize("kind", ["relay", "producer", "notifier"])
 async def test_one_of_two_is_killed(street: Street, database: Database, kind: str) -> None:
@@ -53,7 +51,10 @@ async def test_everything_is_killed_at_once(street: Street, database: Database) 
     assert balance.submits <= 20 + balance.uncertain
 
 
-async def test_ten_consumers_are_killed_and_the_slots_are_never_exceeded(street: Street, database: Database) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.lengthy)])
+async def test_consumers_are_killed_and_the_slots_are_never_exceeded(
+    street: Street, database: Database, kills: int
+) -> None:
     await street.script(
         {"probability": 0.4, "action": {"answer": "success", "latency": {"low": 0.2, "high": 2}}},
         {"action": {"answer": "processing", "duration": {"low": 0.2, "high": 3}}},
@@ -62,7 +63,7 @@ async def test_ten_consumers_are_killed_and_the_slots_are_never_exceeded(street:
     async with person(street) as one, person(street, "premium") as other:
         killed = 0
         backs: list[asyncio.Task[None]] = []
-        while killed < _KILLS:
+        while killed < kills:
             await asyncio.gather(one.asks(JOB, 2), other.asks(JOB, 2))
             victim = chance.choice(["consumer-1", "consumer-2"])
             if street.servers[victim].is_running:

@@ -51,6 +51,7 @@ async def test_stopped_before_its_sending_mark_it_submits_nothing(street: Street
     assert (balance.submits, balance.uncertain) == (1, 0)
 
 
+@pytest.mark.lengthy
 async def test_stopped_between_mark_and_call_it_submits_nothing(street: Street, database: Database) -> None:
     async with _one_that_stops(street, "after-mark"), person(street) as one:
         (record_id,) = await one.asks(AT_ONCE)

@@ -22,7 +22,14 @@ _OPENED_BY = 3
 _PAUSED = "SELECT FROM breakers WHERE scope = 'provider' AND opened_at IS NOT NULL"
 
 
-@pytest.mark.parametrize("how", ["refused", pytest.param("unavailable", marks=pytest.mark.lengthy), "invalid_key"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "refused",
+        pytest.param("unavailable", marks=pytest.mark.lengthy),
+        pytest.param("invalid_key", marks=pytest.mark.lengthy),
+    ],
+)
 async def test_nobody_loses_a_scene_to_a_provider_that_is_away(street: Street, database: Database, how: str) -> None:
     job: dict[str, Any] = {"text": JOB, "action": {"answer": "processing", "duration": 1}}
     await street.script(job)

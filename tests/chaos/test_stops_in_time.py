@@ -227,7 +227,7 @@ class Hands:
         pytest.param("up", "stopped", marks=pytest.mark.lengthy),
         pytest.param("up", "killed", marks=pytest.mark.lengthy),
         pytest.param("stopped", "stopped", marks=pytest.mark.lengthy),
-        ("killed", "killed"),
+        pytest.param("killed", "killed", marks=pytest.mark.lengthy),
     ],
 )
 async def test_all_processes_stop_in_time(ground: Ground, kafka: Fate, postgres: Fate) -> None:
