@@ -88,7 +88,8 @@ class Subscription:
             isolation_level="read_committed",
             max_poll_interval_ms=_DAY_MS,
             session_timeout_ms=round(settings.kafka_session * 1000),
-            heartbeat_interval_ms=round(settings.kafka_session * 1000 / 3),
+            # a member hears of one that comes or goes in the answer to its heartbeat, and until then nothing is read
+            heartbeat_interval_ms=round(settings.kafka_session * 1000 / 10),
             no_reply=True,
             parser=self._parse,
             decoder=_leave_alone,
