@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import jwt
 import pytest
 from playwright.async_api import Browser, Route, async_playwright
@@ -106,3 +107,12 @@ def studio_of(chromium: str, line: dict[str, Any]) -> OpenStudio:
             yield studio
 
     return open_studio
+
+
+@pytest.fixture
+async def simulator(line: dict[str, Any]) -> AsyncIterator[httpx.AsyncClient]:
+    """The simulator's own side; its script is empty before and after."""
+    async with httpx.AsyncClient(base_url=f"{line['simulator']}/simulator", trust_env=False) as http:
+        await http.put("/script", json={})
+        yield http
+        await http.put("/script", json={})

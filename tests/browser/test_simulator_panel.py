@@ -1,7 +1,6 @@
 """The studio's hidden panel for the simulated provider, in Chromium on the real line."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -14,15 +13,6 @@ pytestmark = pytest.mark.browser
 
 PICTURE_MS = 60_000
 KEY = "Alt+Shift+KeyS"
-
-
-@pytest.fixture
-async def simulator(line: dict[str, Any]) -> AsyncIterator[httpx.AsyncClient]:
-    """The simulator's own side; its script is empty before and after."""
-    async with httpx.AsyncClient(base_url=f"{line['simulator']}/simulator", trust_env=False) as http:
-        await http.put("/script", json={})
-        yield http
-        await http.put("/script", json={})
 
 
 def panel(page: Page) -> Locator:

@@ -1,8 +1,5 @@
 """What the studio tells of a picture: attempts, prompt and model; before and after; and that everybody can read it."""
 
-from collections.abc import AsyncIterator
-from typing import Any
-
 import httpx
 import pytest
 from playwright.async_api import Locator, Page, expect
@@ -16,15 +13,6 @@ PICTURE_MS = 60_000
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 # nothing moves while it is measured
 STILL = {"reduced_motion": "reduce"}
-
-
-@pytest.fixture
-async def simulator(line: dict[str, Any]) -> AsyncIterator[httpx.AsyncClient]:
-    """The simulator's own side; its script is empty before and after."""
-    async with httpx.AsyncClient(base_url=f"{line['simulator']}/simulator", trust_env=False) as http:
-        await http.put("/script", json={})
-        yield http
-        await http.put("/script", json={})
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,9 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -209,3 +210,16 @@ async def house(settings: Settings, **given: Any) -> AsyncIterator[House]:
         await built.close()
         async with asyncio.timeout(2 * PATIENCE):
             await serving_it
+
+
+class Builder:
+    """`house` on one test's Kafka and Postgres; `given` are keyword arguments of the notifier's `build`, `changes`
+    settings."""
+
+    def __init__(self, database_url: str, kafka_servers: str, namespace: str, media: Path) -> None:
+        self._settings_for = partial(settings_for, database_url, kafka_servers, namespace, media)
+
+    @asynccontextmanager
+    async def __call__(self, given: Mapping[str, Any] | None = None, /, **changes: Any) -> AsyncIterator[House]:
+        async with house(self._settings_for(**changes), **given or {}) as running:
+            yield running

@@ -3,39 +3,16 @@
 import asyncio
 import json
 import socket as sockets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from websockets.typing import Origin
 
 from local.postgres import Postgres
-from tests.flow.pushing import PATIENCE, SUBPROTOCOL, House, house, settings_for, subprotocol_of, token_for
+from tests.flow.pushing import PATIENCE, SUBPROTOCOL, Builder, House, house, settings_for, subprotocol_of, token_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
-
-
-class Builder:
-    def __init__(self, *fixed: Any) -> None:
-        self._fixed = fixed
-
-    @asynccontextmanager
-    async def __call__(self, **changes: Any) -> AsyncIterator[House]:
-        async with house(settings_for(*self._fixed, **changes)) as running:
-            yield running
-
-
-@pytest.fixture
-def built(database_url: str, kafka_servers: str, namespace: str, tmp_path: Path) -> Builder:
-    return Builder(database_url, kafka_servers, namespace, tmp_path)
-
-
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
 
 
 async def test_the_handshake_echoes_our_subprotocol_and_never_the_token(built: Builder, user: UUID) -> None:

@@ -1,8 +1,6 @@
 """What an owner looks back at over HTTP: attempts with their prompts and ends, and the pictures of a scene."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,27 +8,11 @@ import pytest
 
 from schemas.history import ATTEMPTS_SHOWN, PICTURES_SHOWN, ImageAttempts, ScenePictures
 from tests.flow.asking import Caller, problem
-from tests.flow.pushing import House, house, settings_for
+from tests.flow.pushing import House
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
 SECRETS = ("the-providers-answer", "https://fetch.example/1", "https://cdn.example/1.png", "hook-token", "job-77")
-
-
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
-
-
-@pytest.fixture
-def chapter() -> UUID:
-    return uuid4()
-
-
-@pytest.fixture
-async def here(database_url: str, kafka_servers: str, namespace: str, tmp_path: Path) -> AsyncIterator[House]:
-    async with house(settings_for(database_url, kafka_servers, namespace, tmp_path)) as running:
-        yield running
 
 
 async def tried(here: House, record: UUID, number: int, **columns: Any) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,22 +19,6 @@ from tests.flow.pushing import House, house, settings_for
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(5000)
-
-
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
-
-
-@pytest.fixture
-def chapter() -> UUID:
-    return uuid4()
-
-
-@pytest.fixture
-async def here(database_url: str, kafka_servers: str, namespace: str, tmp_path: Path) -> AsyncIterator[House]:
-    async with house(settings_for(database_url, kafka_servers, namespace, tmp_path)) as running:
-        yield running
 
 
 async def test_pictures_by_their_address(here: House, user: UUID, chapter: UUID) -> None:

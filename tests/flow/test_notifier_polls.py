@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,22 +14,6 @@ from tests.flow.asking import Caller, problem, status_path
 from tests.flow.pushing import House, house, settings_for, token_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
-
-
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
-
-
-@pytest.fixture
-def chapter() -> UUID:
-    return uuid4()
-
-
-@pytest.fixture
-async def here(database_url: str, kafka_servers: str, namespace: str, tmp_path: Path) -> AsyncIterator[House]:
-    async with house(settings_for(database_url, kafka_servers, namespace, tmp_path)) as running:
-        yield running
 
 
 async def test_a_scenes_status_and_its_tags(here: House, user: UUID, chapter: UUID) -> None:

@@ -1,9 +1,7 @@
 """A cursor, on any transport and notifier: what was missed comes from memory, else from the log, else as a snapshot."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from contextlib import AsyncExitStack
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -11,34 +9,9 @@ import pytest
 
 from messaging.provision import provision
 from schemas.topics import BY_NAME, STATUS
-from tests.flow.pushing import PATIENCE, Client, House, house, settings_for
+from tests.flow.pushing import PATIENCE, Builder, Client, House
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
-
-
-class Builder:
-    def __init__(self, *fixed: Any) -> None:
-        self._fixed = fixed
-
-    @asynccontextmanager
-    async def __call__(self, **changes: Any) -> AsyncIterator[House]:
-        async with house(settings_for(*self._fixed, **changes)) as running:
-            yield running
-
-
-@pytest.fixture
-def built(database_url: str, kafka_servers: str, namespace: str, tmp_path: Path) -> Builder:
-    return Builder(database_url, kafka_servers, namespace, tmp_path)
-
-
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
-
-
-@pytest.fixture
-def chapter() -> UUID:
-    return uuid4()
 
 
 def versions(frame: dict[str, Any]) -> dict[str, int]:

@@ -21,12 +21,6 @@ from tests.flow.pushing import PATIENCE, House, house, settings_for, token_for
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
 
-@pytest.fixture
-async def here(database_url: str, kafka_servers: str, namespace: str, tmp_path: Path) -> AsyncIterator[House]:
-    async with house(settings_for(database_url, kafka_servers, namespace, tmp_path)) as running:
-        yield running
-
-
 class Shared:
     """A chapter of a user's with one image, another with another, and a token for the first."""
 

@@ -1,7 +1,6 @@
 """`/ws` from outside: the contract's frames, on real Kafka and Postgres."""
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,22 +10,6 @@ import pytest
 from tests.flow.pushing import House, house, settings_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
-
-
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
-
-
-@pytest.fixture
-def chapter() -> UUID:
-    return uuid4()
-
-
-@pytest.fixture
-async def here(database_url: str, kafka_servers: str, namespace: str, tmp_path: Path) -> AsyncIterator[House]:
-    async with house(settings_for(database_url, kafka_servers, namespace, tmp_path)) as running:
-        yield running
 
 
 def versions(frames: list[dict[str, Any]]) -> list[int]:

@@ -5,7 +5,6 @@ import json
 import socket as sockets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,7 +12,7 @@ import httpx
 import pytest
 
 from tests.flow.asking import Caller, problem
-from tests.flow.pushing import PATIENCE, House, house, settings_for, token_for
+from tests.flow.pushing import PATIENCE, Builder, House, token_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -70,31 +69,6 @@ class Reading:
             # it has an empty line of its own
             return await anext(self._lines)
         return line
-
-
-class Builder:
-    def __init__(self, *fixed: Any) -> None:
-        self._fixed = fixed
-
-    @asynccontextmanager
-    async def __call__(self, **changes: Any) -> AsyncIterator[House]:
-        async with house(settings_for(*self._fixed, **changes)) as running:
-            yield running
-
-
-@pytest.fixture
-def built(database_url: str, kafka_servers: str, namespace: str, tmp_path: Path) -> Builder:
-    return Builder(database_url, kafka_servers, namespace, tmp_path)
-
-
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
-
-
-@pytest.fixture
-def chapter() -> UUID:
-    return uuid4()
 
 
 @asynccontextmanager

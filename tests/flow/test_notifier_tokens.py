@@ -1,9 +1,7 @@
 """Sockets and calls with tokens whose keys are published: taken at once, looked for, or sent away to come back."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,7 +11,7 @@ import pytest
 from producer.app import build
 from tests.flow.accepting import BODY, path_of, problem_of, settings_of
 from tests.flow.asking import problem
-from tests.flow.pushing import SECRET, House, house, settings_for, token_for
+from tests.flow.pushing import SECRET, Builder, House, token_for
 from tests.issuing import URL, Issuer, SigningKey
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
@@ -21,30 +19,14 @@ pytestmark = [pytest.mark.flow, pytest.mark.connected]
 OLD, NEW = SigningKey("ES256", "old"), SigningKey("EdDSA", "new")
 
 
-class Builder:
-    def __init__(self, *fixed: Any) -> None:
-        self._fixed = fixed
-
-    @asynccontextmanager
-    async def __call__(self, issuer: Issuer, **changes: Any) -> AsyncIterator[House]:
-        given = {"jwt_secret": None, "signing_secret": SECRET, "jwks_url": URL, **changes}
-        async with house(settings_for(*self._fixed, **given), jwks=issuer) as running:
-            yield running
-
-
-@pytest.fixture
-def built(database_url: str, kafka_servers: str, namespace: str, tmp_path: Path) -> Builder:
-    return Builder(database_url, kafka_servers, namespace, tmp_path)
-
-
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
+def by_keys(built: Builder, issuer: Issuer, **changes: Any) -> AbstractAsyncContextManager[House]:
+    """A notifier that knows tokens by the issuer's keys alone."""
+    return built({"jwks": issuer}, jwt_secret=None, signing_secret=SECRET, jwks_url=URL, **changes)
 
 
 async def test_published_keys_open_sockets_and_answer_calls(built: Builder, user: UUID) -> None:
     chapter = uuid4()
-    async with built(Issuer(OLD)) as here:
+    async with by_keys(built, Issuer(OLD)) as here:
         record = await here.accept(user, chapter)
         async with here.socket(OLD.token(str(user))) as client:
             assert (await client.next())["type"] == "welcome"
@@ -60,7 +42,7 @@ async def test_published_keys_open_sockets_and_answer_calls(built: Builder, user
 
 async def test_what_follows_a_token_with_a_new_key_waits_for_it_in_order(built: Builder, user: UUID) -> None:
     issuer = Issuer(OLD)
-    async with built(issuer, jwks_floor=0.001) as here:
+    async with by_keys(built, issuer, jwks_floor=0.001) as here:
         await _ready(here, OLD.token(str(user)))
         issuer.keys.append(NEW)
         issuer.open.clear()
@@ -83,7 +65,7 @@ async def test_what_follows_a_token_with_a_new_key_waits_for_it_in_order(built: 
 
 async def test_a_new_key_in_a_refreshed_token_keeps_the_socket(built: Builder, user: UUID) -> None:
     issuer = Issuer(OLD)
-    async with built(issuer, jwks_floor=0.001) as here, here.socket(OLD.token(str(user))) as client:
+    async with by_keys(built, issuer, jwks_floor=0.001) as here, here.socket(OLD.token(str(user))) as client:
         first = await client.next()
         assert first["type"] == "welcome"
         issuer.keys = [NEW]
@@ -94,7 +76,7 @@ async def test_a_new_key_in_a_refreshed_token_keeps_the_socket(built: Builder, u
 
 async def test_4401_for_a_key_that_nobody_publishes_and_4429_for_who_does_not_wait(built: Builder, user: UUID) -> None:
     issuer = Issuer(OLD)
-    async with built(issuer, jwks_floor=0.001) as here:
+    async with by_keys(built, issuer, jwks_floor=0.001) as here:
         await _ready(here, OLD.token(str(user)))
         async with here.socket(NEW.token(str(user))) as client:
             assert await client.closed() == (4401, [])
@@ -110,7 +92,7 @@ async def test_4401_for_a_key_that_nobody_publishes_and_4429_for_who_does_not_wa
 async def test_4503_and_503_while_the_keys_are_away(built: Builder, user: UUID) -> None:
     issuer = Issuer(OLD)
     issuer.answer = httpx.ConnectError("away")
-    async with built(issuer, jwks_refresh=0.2) as here:
+    async with by_keys(built, issuer, jwks_refresh=0.2) as here:
         async with here.socket(OLD.token(str(user))) as client:
             code, frames = await client.closed()
             assert code == 4503

@@ -30,11 +30,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
-
-
 async def test_a_request_is_on_record_when_it_is_answered(
     client: httpx.AsyncClient, database: Database, user: UUID
 ) -> None:

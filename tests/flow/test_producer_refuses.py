@@ -19,11 +19,6 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
-
-
 @pytest.mark.parametrize("key", ["", "x" * 201, "tab\there"])
 async def test_a_key_must_be_printable_and_short(client: httpx.AsyncClient, user: UUID, key: str) -> None:
     headers = {**bearer(user), "Idempotency-Key": key}

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import pytest
@@ -19,11 +19,6 @@ pytestmark = [pytest.mark.flow, pytest.mark.connected]
 async def client(database_url: str) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(settings_of(database_url)) as client:
         yield client
-
-
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
 
 
 async def test_pages_of_the_own_origins_may_call_and_read_errors(client: httpx.AsyncClient, user: UUID) -> None:

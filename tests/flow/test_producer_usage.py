@@ -28,11 +28,6 @@ async def steps(database_url: str) -> AsyncIterator[Steps]:
         yield steps
 
 
-@pytest.fixture
-def user() -> UUID:
-    return uuid4()
-
-
 async def test_what_ones_own_images_have_cost(client: httpx.AsyncClient, steps: Steps, user: UUID) -> None:
     chapter = uuid4()
     made = await steps.sent(None, request(user, chapter=chapter))

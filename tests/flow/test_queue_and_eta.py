@@ -1,7 +1,6 @@
 """`queue_position` and `eta_seconds` as people read them, and how near they come to what happens."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,16 +10,10 @@ import pytest
 from schemas.statuses import ImageStatus
 from storage import workers
 from tests.connected.steps import Steps, asked, request
-from tests.flow.pushing import PATIENCE, House, house, settings_for
+from tests.flow.pushing import PATIENCE, House
 from tests.flow.working import Call, line_of, settings_of, success
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
-
-
-@pytest.fixture
-async def here(database_url: str, kafka_servers: str, namespace: str, tmp_path: Path) -> AsyncIterator[House]:
-    async with house(settings_for(database_url, kafka_servers, namespace, tmp_path)) as running:
-        yield running
 
 
 async def read(here: House, user: UUID, path: str, **headers: str) -> tuple[dict[str, Any], str]:
