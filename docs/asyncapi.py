@@ -38,19 +38,6 @@ _EVENTS: dict[str, tuple[type[BaseModel], JsonSchemaMode, str, Mapping[str, str]
     "FailedEvent": (events.FailedEvent, "serialization", events.FAILED_TYPE, {}),
     "DeadEvent": (events.DeadEvent, "serialization", events.DEAD_TYPE, _DEAD_HEADERS),
 }
-_FROM_CLIENTS: tuple[type[BaseModel], ...] = (frames.Auth, frames.Subscribe, frames.Unsubscribe, frames.Ping)
-_FROM_SERVER: tuple[type[BaseModel], ...] = (
-    frames.Welcome,
-    frames.Snapshot,
-    frames.StatusFrame,
-    frames.CursorFrame,
-    frames.End,
-    frames.ErrorFrame,
-    frames.Ping,
-    frames.Pong,
-    frames.Bye,
-)
-
 _ON_STREAMS: tuple[type[BaseModel], ...] = (
     frames.Snapshot,
     frames.StatusFrame,
@@ -190,7 +177,7 @@ def _topic(topic: topics.Topic) -> dict[str, Any]:
 
 def _socket() -> dict[str, Any]:
     codes = ", ".join(f"{code.value} {code.name.lower().replace('_', ' ')}" for code in frames.CloseCode)
-    names = [f"{frame.__name__}" for frame in (*_FROM_CLIENTS, *_FROM_SERVER)]
+    names = [f"{frame.__name__}" for frame in (*frames.CLIENT_FRAMES, *frames.SERVER_FRAMES)]
     return {
         "address": "/ws",
         "description": _SOCKET.format(
@@ -254,8 +241,8 @@ def _socket_operations() -> dict[str, Any]:
         }
 
     return {
-        "receive-frames": of("receive", _FROM_CLIENTS, "what a client may send"),
-        "send-frames": of("send", _FROM_SERVER, "what a client is sent"),
+        "receive-frames": of("receive", frames.CLIENT_FRAMES, "what a client may send"),
+        "send-frames": of("send", frames.SERVER_FRAMES, "what a client is sent"),
     }
 
 
@@ -298,7 +285,7 @@ def _messages() -> dict[str, Any]:
         ),
         "bindings": {"kafka": _key("that of the event")},
     }
-    for frame in dict.fromkeys((*_FROM_CLIENTS, *_FROM_SERVER)):
+    for frame in dict.fromkeys((*frames.CLIENT_FRAMES, *frames.SERVER_FRAMES)):
         messages[frame.__name__] = {
             "name": str(frame.model_fields["type"].annotation.__args__[0]),  # type: ignore[union-attr]
             "contentType": "application/json",
@@ -327,8 +314,8 @@ def _headers(described: Mapping[str, str]) -> dict[str, Any]:
 def _schemas() -> dict[str, Any]:
     """Every schema under its own name; what clients and services send as we accept it, what we send as we send it."""
     wanted: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, mode) for model, mode, _, _ in _EVENTS.values()]
-    wanted += [(frame, "validation") for frame in _FROM_CLIENTS if frame is not frames.Ping]
-    wanted += [(frame, "serialization") for frame in _FROM_SERVER]
+    wanted += [(frame, "validation") for frame in frames.CLIENT_FRAMES if frame is not frames.Ping]
+    wanted += [(frame, "serialization") for frame in frames.SERVER_FRAMES]
     made, defined = models_json_schema(wanted, ref_template="#/components/schemas/{model}", schema_generator=_Schemas)
     names = {made[(model, mode)]["$ref"].rsplit("/", 1)[1]: name for name, (model, mode, _, _) in _EVENTS.items()}
     schemas: dict[str, Any] = {}

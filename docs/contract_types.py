@@ -9,13 +9,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from schemas import frames, problems, requests, statuses, words
 from schemas.errors import ErrorClass
 
-_SENT: tuple[type[BaseModel], ...] = (
-    requests.SceneImageRequest,
-    frames.Auth,
-    frames.Subscribe,
-    frames.Unsubscribe,
-    frames.Ping,
-)
+_SENT: tuple[type[BaseModel], ...] = (requests.SceneImageRequest, *frames.CLIENT_FRAMES)
 _RECEIVED: tuple[type[BaseModel], ...] = (
     statuses.ImageStatus,
     statuses.CurrentImage,
@@ -23,18 +17,8 @@ _RECEIVED: tuple[type[BaseModel], ...] = (
     statuses.ChapterImages,
     requests.ImageGenerationQueuedResponse,
     problems.Problem,
-    frames.Welcome,
-    frames.Snapshot,
-    frames.StatusFrame,
-    frames.CursorFrame,
-    frames.End,
-    frames.ErrorFrame,
-    frames.Ping,
-    frames.Pong,
-    frames.Bye,
+    *frames.SERVER_FRAMES,
 )
-_CLIENT_FRAMES = ("Auth", "Subscribe", "Unsubscribe", "Ping")
-_SERVER_FRAMES = ("Welcome", "Snapshot", "StatusFrame", "CursorFrame", "End", "ErrorFrame", "Ping", "Pong", "Bye")
 
 _PLAIN = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 _WIDTH = 120
@@ -50,8 +34,8 @@ def render() -> str:
     _, defined = models_json_schema(wanted, ref_template="{model}")
     parts = ["// Written by `make docs` from schemas/. Do not edit."]
     parts += ["\n".join(_declaration(name, schema)) for name, schema in sorted(defined["$defs"].items())]
-    parts.append(_alias("ClientFrame", _CLIENT_FRAMES))
-    parts.append(_alias("ServerFrame", _SERVER_FRAMES))
+    parts.append(_alias("ClientFrame", [frame.__name__ for frame in frames.CLIENT_FRAMES]))
+    parts.append(_alias("ServerFrame", [frame.__name__ for frame in frames.SERVER_FRAMES]))
     close_codes = (f"  {code.name}: {code.value}," for code in frames.CloseCode)
     parts.append("\n".join(["export const CLOSE = {", *close_codes, "} as const;"]))
     parts.append(f'export const SUBPROTOCOL = "{frames.SUBPROTOCOL}";')
@@ -86,7 +70,7 @@ def _in_order(name: str, found: list[str]) -> list[str]:
     return vocabulary.get(name, found)
 
 
-def _alias(name: str, members: list[str] | tuple[str, ...]) -> str:
+def _alias(name: str, members: list[str]) -> str:
     flat = f"export type {name} = {' | '.join(members)};"
     if len(flat) <= _WIDTH:
         return flat

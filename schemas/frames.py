@@ -1,7 +1,7 @@
 """Frames of `/ws`, subprotocol `scenewire.v1+json`: one JSON object each, with `type`."""
 
 from enum import IntEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
@@ -123,3 +123,7 @@ class Bye(BaseModel):
 ServerFrame = Annotated[
     Welcome | Snapshot | StatusFrame | CursorFrame | End | ErrorFrame | Ping | Pong | Bye, Field(discriminator="type")
 ]
+
+CLIENT_FRAMES: tuple[type[BaseModel], ...] = get_args(get_args(ClientFrame)[0])
+SERVER_FRAMES: tuple[type[BaseModel], ...] = get_args(get_args(ServerFrame)[0])
+"""The members of the two unions, for whoever writes them down one by one."""
