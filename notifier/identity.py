@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,7 +37,7 @@ class Around:
     time: Callable[[], float]
 
 
-class Identified:
+class Identified(ABC):
     """A connection, as far as its token goes."""
 
     __slots__ = ("_around", "_authorising", "_deadline", "_ends_at", "_postponed", "caller", "outlet")
@@ -59,9 +60,9 @@ class Identified:
         else:
             self._authorise(token)
 
+    @abstractmethod
     def receive(self, text: str) -> None:
         """One message of the client."""
-        raise NotImplementedError
 
     def lapses_in(self) -> float:
         """Seconds until the socket is closed for want of a token that is valid."""

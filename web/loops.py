@@ -1,6 +1,7 @@
 """What a process is judged by: loops that beat, work that waits, and witnesses that excuse both."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -64,7 +65,7 @@ class Witness:
             self.away_at = self._clock()
 
 
-class Loop:
+class Loop(ABC):
     """One thing that must go on. It is judged from the last moment on in which a dependency that it needs was away."""
 
     def __init__(self, name: str, within: float, needs: Sequence[Witness], clock: Callable[[], float]) -> None:
@@ -75,9 +76,9 @@ class Loop:
         self._clock = clock
 
     @property
+    @abstractmethod
     def still_since(self) -> float | None:
         """Since when it makes no progress; None while it does."""
-        raise NotImplementedError
 
     @property
     def age(self) -> float:
