@@ -190,7 +190,7 @@ WITH picked AS (
     UPDATE lanes SET credit = k.credit, turn = greatest(lanes.turn, k.turn)
     FROM unnest($15::text[], $16::int[], $17::bigint[]) AS k(lane, credit, turn) WHERE lanes.lane = k.lane
 ), told AS ({tell_status("consumer", "told_rows")}), {WOKEN}
-SELECT {CLAIMED_COLUMNS}, {READ_WOKEN} FROM told_rows g JOIN a ON a.record_id = g.id ORDER BY g.turn, g.id
+SELECT {CLAIMED_COLUMNS}, {READ_WOKEN} FROM told_rows g JOIN a ON a.record_id = g.id
 """
 
 
@@ -220,7 +220,7 @@ class Dispatcher:
         self._bulk_deadline = bulk_deadline
 
     async def claim(self, worker_id: UUID, *, limit: int = 50) -> list[Claimed]:
-        """Claim as many due records as there are free slots, `limit` at most. Raises `Unavailable`."""
+        """Claim as many due records as there are free slots, `limit` at most, in fair order. Raises `Unavailable`."""
 
         async def work(tx: Transaction) -> tuple[list[Claimed], int]:
             return await self._claim(tx, worker_id, limit)
@@ -275,7 +275,9 @@ class Dispatcher:
             [turn for _, turn in lanes.values()],
         )
         await shut.name(tx, made)
-        return [claimed(row) for row in made], len(put_off)
+        # in the order in which they were picked: it is also the order in which the worker begins
+        order = {record_id: place for place, (record_id, *_) in enumerate(rows)}
+        return sorted(map(claimed, made), key=lambda one: order[one.record_id]), len(put_off)
 
     def _drafted(self, waiting: Waiting, shut: Collection[str]) -> tuple[Draft, str] | None:
         draft = self._draft(waiting, shut)

@@ -131,6 +131,13 @@ async def test_full_lanes_keep_eight_to_three_to_one_and_an_empty_one_leaves_its
     assert rest == {"standard": pytest.approx(60, abs=3), "bulk": pytest.approx(20, abs=3)}
 
 
+async def test_what_is_claimed_at_once_comes_in_the_order_of_the_turns(desk: Desk) -> None:
+    """Who takes five at once begins them in the order in which five would have come one by one."""
+    for lane in Lane:
+        await crowd(desk, lane, 500)
+    assert [one.lane for one in await desk.fill()] == ["interactive", "standard", "bulk", "interactive", "interactive"]
+
+
 async def test_a_retry_keeps_its_turn_and_is_next_when_it_is_due(desk: Desk) -> None:
     await crowd(desk, Lane.STANDARD, 1_000)
     (first, *_) = await desk.fill()
