@@ -20,9 +20,10 @@ import httpx
 from storage.accepting import Acceptor
 from storage.database import Database
 from storage.settings import DatabaseSettings
+from tests.chaos.askers import Asker, images
 from tests.chaos.pages import Place
+from tests.chaos.storm import missing, watching
 from tests.chaos.street import Street
-from tests.chaos.test_push import User, differing, watching
 
 _A_USER = 10
 _PATIENCE = 120.0
@@ -62,8 +63,9 @@ async def _deploy(street: Street, database: Database, sockets: int, how: str) ->
 
         return now
 
-    users = [User() for _ in range(sockets // _A_USER)]
-    pages = [page for user in users for page in user.sockets(_A_USER, place)]
+    askers = [Asker() for _ in range(sockets // _A_USER)]
+    of_each = {one.viewer.user_id: one.viewer.sockets(_A_USER, place) for one in askers}
+    pages = [page for theirs in of_each.values() for page in theirs]
     acceptor = Acceptor(database, deadline=3600)
     async with watching(pages, within=_PATIENCE):
         for page in pages:
@@ -74,10 +76,12 @@ async def _deploy(street: Street, database: Database, sockets: int, how: str) ->
         began = loop.time()
         gone.set()
         going = asyncio.create_task(street.stop("notifier-1") if how == "stop" else street.kill("notifier-1"))
-        await asyncio.gather(*(acceptor.accept(user.request()) for user in users for _ in range(2)), going)
+        await asyncio.gather(*(one.ask(acceptor) for one in askers for _ in range(2)), going)
         for page in pages:
             assert await page.until(lambda page=page: bool(page.resumed), _PATIENCE)  # type: ignore[misc]
-        faults = await differing(database, users, pages, ended=False)
+        rows = await images(database, askers, ended=False)
+        faults = [fault for user, theirs in of_each.items() for fault in await missing(theirs, rows[user], 30.0)]
+        faults += [fault for page in pages for fault in page.faults]
         spent = await _statements(remaining) - statements
         back = sorted(page.back[0] - began for page in pages)
         told = sorted(page.goodbyes[0] - began for page in pages if page.goodbyes)

@@ -42,8 +42,13 @@ class Cable:
         if not silent:
             self._abort()
         await asyncio.sleep(seconds)
-        self._abort()
-        self._whole.set()
+        self.mend()
+
+    def mend(self) -> None:
+        """What was open is over, and new lines come through."""
+        if not self.whole:
+            self._abort()
+            self._whole.set()
 
     async def wear(self, chance: random.Random, *, up: float, down: float) -> None:
         """Until cancelled: whole for `up` seconds, cut for `down`."""

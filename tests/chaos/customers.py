@@ -14,7 +14,7 @@ from schemas.words import Lane
 from tests.chaos.people import Person
 from tests.chaos.street import Street
 
-_SCENES_A_CHAPTER = 20
+_SCENES_A_CHAPTER = 200
 _BATCH = 15
 _PLACES = ("by the river", "in the garden", "under a tree", "in the castle", "at the sea", "in the forest")
 

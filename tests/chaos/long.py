@@ -1,6 +1,7 @@
 """`python -m tests.chaos.long` (`make chaos`): a whole service at its production periods, and everything goes wrong.
 
-Scenes are accepted all the time, by several people of several tiers and by another service in batches. Faults are
+Scenes are accepted all the time, by thirty people of several tiers and by another service in batches. Three hundred
+pages of theirs, by socket, stream and poll, are cut off for 2 s of each 10, and events are told twice. Faults are
 picked at random from a seed. At the end all is put right, everything must end by itself, and the books are closed.
 """
 
@@ -12,9 +13,11 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 from local.server import NotReady
 from storage.database import Database, Unavailable
@@ -26,11 +29,18 @@ from tests.chaos.customers import Customers
 from tests.chaos.faults import Faults
 from tests.chaos.moods import ORDINARY
 from tests.chaos.people import Person, person
+from tests.chaos.storm import Repeats, Storm, Told, Viewer
 from tests.chaos.street import Street
+from web.serving import open_files
 
 SLOTS = 15
 """The provider's largest plan."""
-_TIERS = ("free", "standard", "standard", "premium", "professional")
+_TIERS = 6 * ("free", "standard", "standard", "premium", "professional")
+_PAGES = 10
+"""Of each of these people, beside the one whose every version is kept."""
+_UP, _DOWN = 8.0, 2.0
+"""Seconds that a page's line is whole, and cut."""
+_REPEAT_SECONDS = 1.0
 _PROGRESS_SECONDS = 5.0
 _SETTLE_SECONDS = 1_200.0
 """For what was under way when the faults ended: a run's deadline, and what a stopped clock adds."""
@@ -57,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{folder} is there already: remove it, or name another with --folder", file=sys.stderr)
         return 2
     folder.mkdir(parents=True)
+    # three for each page
+    open_files()
     print(f"{arguments.minutes:g} minutes of faults, seed {seed}; evidence in {folder}")
     try:
         held = asyncio.run(_run(folder.resolve(), seed, arguments.minutes * 60.0, arguments.rate))
@@ -109,7 +121,10 @@ async def _run(folder: Path, seed: int, seconds: float, rate: float) -> bool:
             async with AsyncExitStack() as stack:
                 lines = (_on_a_bad_line(street, tier, random.Random(chance.random())) for tier in _TIERS)
                 people = [await stack.enter_async_context(one) for one in lines]
-                return await _rounds(street, database, people, chance, seconds, rate)
+                viewers = [Viewer(one.user_id, one.chapter, one.token) for one in people]
+                storm = Storm(street.urls("notifier"), viewers, chance, count=_PAGES, up=_UP, down=_DOWN)
+                await stack.enter_async_context(storm.open())
+                return await _rounds(street, database, people, storm, chance, seconds, rate)
         finally:
             await database.close()
     finally:
@@ -118,10 +133,10 @@ async def _run(folder: Path, seed: int, seconds: float, rate: float) -> bool:
 
 @asynccontextmanager
 async def _on_a_bad_line(street: Street, tier: str, chance: random.Random) -> AsyncIterator[Person]:
-    """Somebody whose page is cut off for 2 s of each 10."""
+    """Somebody whose page is cut off as often as the others."""
     cable = Cable(street.urls("notifier"))
     await cable.open()
-    wearing = asyncio.create_task(cable.wear(chance, up=8.0, down=2.0))
+    wearing = asyncio.create_task(cable.wear(chance, up=_UP, down=_DOWN))
     try:
         async with person(street, tier, notifiers=[f"http://127.0.0.1:{cable.port}"]) as one:
             yield one
@@ -131,29 +146,45 @@ async def _on_a_bad_line(street: Street, tier: str, chance: random.Random) -> As
 
 
 async def _rounds(
-    street: Street, database: Database, people: Sequence[Person], chance: random.Random, seconds: float, rate: float
+    street: Street,
+    database: Database,
+    people: Sequence[Person],
+    storm: Storm,
+    chance: random.Random,
+    seconds: float,
+    rate: float,
 ) -> bool:
     stop = asyncio.Event()
     customers = Customers(street, people, random.Random(chance.random()), rate=rate)
     faults = Faults(street, chance, longest=min(_LONGEST_OUTAGE, seconds / 3))
     began = time.monotonic()
     telling = asyncio.create_task(_tell(database, people, faults, began))
+    repeats = Repeats(street.kafka.servers, random.Random(chance.random()))
     try:
-        asking = asyncio.create_task(customers.run(stop))
-        breaking = asyncio.create_task(faults.run(stop))
-        await asyncio.wait({asking, breaking}, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
-        stop.set()
-        print(f"{_clock(began)}  no more faults: what is under way ends")
-        await breaking
-        await street.mend()
-        await street.script(*ORDINARY)
-        await asking
-        balance = await books.close(street, database, *people, within=_SETTLE_SECONDS)
+        async with repeats.at_work(_REPEAT_SECONDS), storm.raging():
+            asking = asyncio.create_task(customers.run(stop))
+            breaking = asyncio.create_task(faults.run(stop))
+            await asyncio.wait({asking, breaking}, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+            stop.set()
+            print(f"{_clock(began)}  no more faults: what is under way ends")
+            await breaking
+            await street.mend()
+            await street.script(*ORDINARY)
+            await asking
+            balance = await books.close(street, database, *people, within=_SETTLE_SECONDS)
+        balance.faults += await storm.faults(_by_user(balance, people))
     finally:
         telling.cancel()
     (street.folder / "faults.txt").write_text("\n".join(faults.log) + "\n")
     await _keep_evidence(street, database, balance)
-    return _verdict(balance, time.monotonic() - began)
+    return _verdict(balance, storm.told(), repeats.count, time.monotonic() - began)
+
+
+def _by_user(balance: Books, people: Sequence[Person]) -> dict[UUID, dict[str, dict[str, Any]]]:
+    images: dict[UUID, dict[str, dict[str, Any]]] = {one.user_id: {} for one in people}
+    for record_id, record in balance.records.items():
+        images[UUID(record["user_id"])][str(record_id)] = record
+    return images
 
 
 async def _tell(database: Database, people: Sequence[Person], faults: Faults, began: float) -> None:
@@ -185,7 +216,7 @@ async def _keep_evidence(street: Street, database: Database, balance: Books) -> 
     (street.folder / "books.json").write_text(json.dumps(evidence, indent=1, default=str))
 
 
-def _verdict(balance: Books, seconds: float) -> bool:
+def _verdict(balance: Books, told: Mapping[str, Told], repeated: int, seconds: float) -> bool:
     failed = ", ".join(f"{code} {count}" for code, count in balance.failed.most_common())
     print(f"\nAfter {seconds / 60:.1f} minutes:")
     for name, value in (
@@ -201,6 +232,13 @@ def _verdict(balance: Books, seconds: float) -> bool:
         ("submitted again after an id was known", balance.again),
     ):
         print(f"  {name:40} {value}")
+    print(f"  Pages, with {repeated} events told twice:")
+    print(f"    {'by':8}{'pages':>8}{'cuts':>8}{'memory':>8}{'log':>8}{'snapshot':>10}{'missed':>8}{'went back':>11}")
+    for kind, one in told.items():
+        print(
+            f"    {kind:8}{one.pages:8}{one.cuts:8}{one.resumed['memory']:8}{one.resumed['log']:8}"
+            f"{one.resumed['snapshot']:10}{one.missed:8}{one.backwards:11}"
+        )
     for fault in balance.faults:
         print(f"  FAULT: {fault}")
     print("Held." if not balance.faults else f"NOT HELD: {len(balance.faults)} faults.")

@@ -38,6 +38,9 @@ class Page:
     place: Callable[[], Place]
     seen: dict[str, dict[str, Any]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    #: versions that were new to it, and those that came after a newer one where they must not
+    news: int = 0
+    backwards: int = 0
     #: where each first answer of a connection came from: "memory", "log", "snapshot", or "whole" without a cursor
     resumed: Counter[str] = field(default_factory=Counter)
     #: loop times at which a notifier said goodbye, and at which this page was back
@@ -46,6 +49,7 @@ class Page:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     cursor: str | None = None
     _told: dict[str, int] = field(default_factory=dict)
+    _first: bool = True
     _stay_away: float = 0.0
 
     async def watch(self) -> None:
@@ -62,7 +66,7 @@ class Page:
                 pass
             else:
                 try:
-                    self._told = {}
+                    self._told, self._first = {}, True
                     await ways[self.kind](reader, writer)
                 except (_Lost, OSError, EOFError, TimeoutError):
                     pass
@@ -155,8 +159,10 @@ class Page:
     def _take(self, frame: dict[str, Any]) -> None:
         kind = frame["type"]
         if kind == "snapshot":
-            self.resumed[frame["resumed"] or "whole"] += 1
-            self.back.append(asyncio.get_running_loop().time())
+            if self._first:
+                self._first = False
+                self.resumed[frame["resumed"] or "whole"] += 1
+                self.back.append(asyncio.get_running_loop().time())
             whole = frame["resumed"] not in ("memory", "log")
             for image in frame["images"]:
                 # rows are never behind what was shown; the log may be behind rows that were
@@ -179,7 +185,9 @@ class Page:
         record_id, version = image["record_id"], image["version"]
         if version < at_least:
             self.faults.append(f"{record_id}: version {version} where {at_least} was to come")
+            self.backwards += 1
         self._told[record_id] = version
+        self.news += version > self._version(image)
         if version >= self._version(image):
             self.seen[record_id] = image
 
