@@ -23,8 +23,9 @@ endif
 help: ## list these recipes
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | while IFS='	' read -r name words; do printf '  make %-7s %s\n' "$$name" "$$words"; done
 
-setup: $(VENV)/.local local/kafka-jars.sha256 ## make .venv, install the locked dependencies, fetch and check Kafka's jars
+setup: $(VENV)/.local local/kafka-jars.sha256 ## make .venv, install the locked dependencies, fetch and check Kafka's jars, prepare its start
 	@$(PY) -m local.jars
+	@$(PY) -m local.preloading
 
 run: setup ## start everything on this machine; Ctrl-C stops it (PROFILE=bad-day, ARGS="--ports 9700 --state DIR ...")
 	@$(PY) -m local.studio

@@ -43,6 +43,13 @@ def class_path() -> str:
     return ":".join(str(FOLDER / name) for name in names)
 
 
+def preloaded() -> Path:
+    """Where the classes of these jars and of this Java are kept once `local.preloading` has made the file."""
+    # the wheel's own record of what it is: version, modules
+    about = (java().parents[1] / "release").read_bytes() + SUMS.read_bytes()
+    return FOLDER / f"classes-{hashlib.sha256(about).hexdigest()[:16]}.aot"
+
+
 def committed_sums() -> dict[str, str]:
     """SHA-256 sums (hexadecimal) by file name, in sha256sum's own format."""
     pairs = (line.split() for line in SUMS.read_text().splitlines())

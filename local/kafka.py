@@ -3,6 +3,7 @@
 import shutil
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,8 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+# what is least is for whoever joins a group to say: 6 s otherwise
+group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
 # many small topics: index files are preallocated and mapped at this size
 log.index.size.max.bytes=1048576
@@ -46,6 +49,10 @@ class Kafka(Server):
     port: int = field(kw_only=True)
     controller_port: int = field(kw_only=True)
     heap_mb: int = field(default=512, kw_only=True)
+    #: the file its classes are kept in (`local.preloading`), where it is there; None: the one of these jars
+    classes: Path | None = field(default=None, kw_only=True)
+    #: more of Java's own, for the broker alone
+    options: Sequence[str] = field(default=(), kw_only=True)
 
     @property
     def servers(self) -> str:
@@ -66,7 +73,9 @@ class Kafka(Server):
         run_once(command, step="Formatting Kafka's data folder")
 
     def command(self) -> Command:
-        return Command([*self._java(), "kafka.Kafka", str(self._properties)], _ENVIRONMENT, folder=self.folder)
+        java, *arguments = self._java()
+        broker = [java, *self.options, *arguments, "kafka.Kafka", str(self._properties)]
+        return Command(broker, _ENVIRONMENT, folder=self.folder)
 
     def is_ready(self) -> bool:
         """Ready is: it answers a metadata request and counts itself among the brokers that clients may use."""
@@ -81,9 +90,12 @@ class Kafka(Server):
         return self.folder / "server.properties"
 
     def _java(self) -> list[str]:
-        # the serial collector and the first compiler tier: starts in two seconds, 350 MB
+        # the serial collector and the first compiler tier: starts in two seconds of a core, 300 MB
         tuning = [f"-Xmx{self.heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"]
         tuning.append("--sun-misc-unsafe-memory-access=allow")  # Kafka unmaps its index files by it; Java 25 warns
+        if (classes := self.classes or jars.preloaded()).exists():
+            # a file that does not fit is no matter for the log: it is only slower without
+            tuning += [f"-XX:AOTCache={classes}", "-Xlog:aot*=off,cds*=off"]
         logging = [
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
             "-Dorg.slf4j.simpleLogger.showDateTime=true",

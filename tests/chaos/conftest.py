@@ -40,7 +40,7 @@ class Streets:
 @pytest.fixture(scope="session")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     nursery = Nursery("nursery", tmp_path_factory.mktemp("nursery") / "nursery.log")
-    nursery.start()
+    nursery.launch()
     yield nursery
     nursery.kill()
 

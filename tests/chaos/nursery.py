@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from local.python import CHECKOUT, PythonServer
+from local.python import CHECKOUT, PythonServer, PythonStep
 from local.server import Child, Command, Server
 
 # not what is run: it runs anew in each, and runpy warns of one that is there already
@@ -88,7 +88,7 @@ class _Forked:
 
 @dataclass(eq=False)
 class Nursery(Server):
-    """Start it from a thread that outlives what it starts."""
+    """Launch it from a thread that outlives what it starts; whoever asks first waits until it has imported all."""
 
     def command(self) -> Command:
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
@@ -102,6 +102,7 @@ class Nursery(Server):
         return self._path.exists()
 
     def fork(self, module: str, arguments: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> Child:
+        self.wait_ready()
         line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         line.connect(str(self._path))
         asked = {"module": module, "arguments": list(arguments), "environment": dict(environment)}
@@ -118,6 +119,16 @@ class NurseryServer(PythonServer):
     def _spawn(self, output: IO[bytes]) -> Child:
         listener = ["--host", "127.0.0.1", "--port", str(self.port)]
         return self.nursery.fork(self.module, [*listener, *self.arguments], self.environment, output)
+
+
+@dataclass(eq=False)
+class NurseryStep(PythonStep):
+    """A `PythonStep` that a nursery starts."""
+
+    nursery: Nursery = field(kw_only=True, repr=False)
+
+    def _spawn(self, output: IO[bytes]) -> Child:
+        return self.nursery.fork(self.module, self.arguments, self.environment, output)
 
 
 class _Births:
@@ -195,8 +206,10 @@ def main(path: str) -> None:
     if threading.active_count() > 1:
         sys.exit("a thread was started by an import: a fork would leave it behind")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(path)
+    # there under its name only when it takes calls
+    listener.bind(f"{path}.new")
     listener.listen(64)
+    os.rename(f"{path}.new", path)
     parent = os.getpid()
     _become(_Births(listener).next_child(), parent)
 

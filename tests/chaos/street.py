@@ -15,7 +15,7 @@ from local.postgres import Postgres
 from local.python import PythonServer, PythonStep
 from local.server import Server
 from tests.chaos import audit
-from tests.chaos.nursery import Nursery, NurseryServer
+from tests.chaos.nursery import Nursery, NurseryServer, NurseryStep
 
 SECRET = "0123456789abcdef0123456789abcdef"
 SLOTS = 6
@@ -106,9 +106,7 @@ class Street:
     async def open(self) -> None:
         """Start everything, on empty data the first time."""
         (self.folder / "media").mkdir(parents=True, exist_ok=True)
-        await self.start("kafka", "postgres", "simulator")
-        await asyncio.gather(self._step("migrate", "storage.migrate"), self._step("provision", "messaging.provision"))
-        await self.sql(audit.MADE)
+        await asyncio.gather(self._prepare_kafka(), self._prepare_postgres(), self.start("simulator"))
         await self.start(*self._names)
 
     def close(self) -> None:
@@ -120,13 +118,14 @@ class Street:
 
     async def mend(self) -> None:
         """As it was at first: what was added is gone, what was killed or paused runs."""
-        for name in [name for name in self.servers if name not in self._own]:
-            server = self.servers.pop(name)
-            assert isinstance(server, PythonServer)
-            await self.do(server.kill)
-            self._spare_ports.append(server.port)
         for server in self.servers.values():
             await self.do(server.resume)
+        # told to stop: a group waits for a member that was killed, and so would whoever comes next
+        added = [self.servers.pop(name) for name in list(self.servers) if name not in self._own]
+        await asyncio.gather(*(self.do(server.stop) for server in added))
+        for server in added:
+            assert isinstance(server, PythonServer)
+            self._spare_ports.append(server.port)
         await self.start("kafka", "postgres", "simulator")
         await self.start(*self._names)
 
@@ -153,6 +152,10 @@ class Street:
         server.ask_to_stop()
         assert await self.do(server.wait_stopped, within), f"{name} did not stop within {within:g} s"
         return server.exit_code
+
+    async def retire(self, *names: str) -> None:
+        """SIGTERM to all at once, waited for: others take their places, and no group waits for them."""
+        await asyncio.gather(*(self.stop(name) for name in names))
 
     def is_stopped(self, name: str) -> bool:
         """Whether the process stands still under SIGSTOP."""
@@ -217,8 +220,22 @@ class Street:
         """A blocking call, from a thread that outlives the test."""
         return await asyncio.get_running_loop().run_in_executor(self._hands, call, *arguments)
 
+    async def _prepare_kafka(self) -> None:
+        await self.start("kafka")
+        await self._step("provision", "messaging.provision")
+
+    async def _prepare_postgres(self) -> None:
+        await self.start("postgres")
+        await self._step("migrate", "storage.migrate")
+        await self.sql(audit.MADE)
+
     async def _step(self, name: str, module: str) -> None:
-        step = PythonStep(name, self._log(name), module=module, environment=self._plain(self.environment))
+        log, environment = self._log(name), self._plain(self.environment)
+        step = (
+            PythonStep(name, log, module=module, environment=environment)
+            if self._nursery is None
+            else NurseryStep(name, log, module=module, environment=environment, nursery=self._nursery)
+        )
         await self.do(step.launch)
         assert await self.do(step.wait_stopped, _START_SECONDS)
         assert step.exit_code == 0, step.log.read_text()

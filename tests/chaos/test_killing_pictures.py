@@ -28,7 +28,7 @@ async def test_a_picture_that_kills_its_workers_is_buried_and_the_others_complet
         {"call": "picture", "text": SLOW_PICTURE, "first": 4, "action": {"answer": "success", "latency": 1}},
         pictures="drawn",
     )
-    await street.kill("consumer-1", "consumer-2")
+    await street.retire("consumer-1", "consumer-2")
     for name in _BRITTLE:
         street.add(name, module="tests.chaos.brittle_consumer", arguments=["--dies-of", "webp"])
     await street.start(*_BRITTLE)

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.connected]
 
 async def test_stopped_while_it_follows_a_job(street: Street, database: Database) -> None:
     await street.script({"text": JOB, "action": {"answer": "processing", "duration": 4}})
-    await street.kill("consumer-2")
+    await street.retire("consumer-2")
     async with person(street) as one:
         (record_id,) = await one.asks(JOB)
         await reaches(database, [record_id], "generating")
@@ -75,7 +75,7 @@ async def test_stopped_between_mark_and_call_it_submits_nothing(street: Street, 
 @asynccontextmanager
 async def _one_that_stops(street: Street, at: str) -> AsyncIterator[None]:
     """The only consumer is one that stands still at a certain moment of its first attempt."""
-    await street.kill("consumer-1", "consumer-2")
+    await street.retire("consumer-1", "consumer-2")
     street.add("consumer-brittle", module="tests.chaos.brittle_consumer", arguments=["--stops-at", at])
     await street.start("consumer-brittle")
     yield

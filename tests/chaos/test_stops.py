@@ -29,7 +29,7 @@ async def test_sigterm_with_fifty_in_flight(street: Street, database: Database) 
         {"text": SLOW_ANSWER, "action": {"answer": "success", "latency": 5}},
         {"text": JOB, "action": {"answer": "processing", "duration": 6}},
     )
-    await street.kill("consumer-1", "consumer-2")
+    await street.retire("consumer-1", "consumer-2")
     for name in ("consumer-wide", "consumer-heir"):
         street.add(name, SCENEWIRE_PROVIDER_SLOTS=str(_MANY))
     await street.start("consumer-wide")

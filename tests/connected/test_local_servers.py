@@ -1,8 +1,11 @@
 """Kafka and Postgres as our own children: data and address outlive a kill, a pause ends, a parent's death ends them."""
 
+from pathlib import Path
+
 import asyncpg
 import pytest
 
+from local import ports
 from local.kafka import Kafka
 from local.postgres import Postgres
 
@@ -33,6 +36,22 @@ def test_kafka_keeps_its_address_over_a_kill(private_kafka: Kafka) -> None:
     private_kafka.start()
     assert private_kafka.servers == servers
     assert private_kafka.is_ready()
+
+
+def test_kafka_starts_without_its_classes_kept_and_with_a_file_that_is_damaged(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.aot"
+    damaged.write_bytes(b"no classes are in here" * 1000)
+    for name, classes in (("none", tmp_path / "missing.aot"), ("damaged", damaged)):
+        port, controller_port = ports.free(2)
+        log, folder = tmp_path / name / "log", tmp_path / name
+        kafka = Kafka(name, log, folder=folder, port=port, controller_port=controller_port, classes=classes)
+        try:
+            kafka.start()
+            assert kafka.is_ready()
+            # and nobody is told of what is of no matter
+            assert "aot" not in log.read_text().lower()
+        finally:
+            kafka.kill()
 
 
 async def test_each_test_has_a_database_of_its_own(database_url: str, empty_database_url: str) -> None:
