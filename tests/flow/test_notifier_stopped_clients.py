@@ -15,7 +15,8 @@ import pytest
 
 from notifier.connection import Connection
 from notifier.protocol import PushProtocol
-from tests.flow.pushing import PATIENCE, Client, House, house, settings_for
+from schemas.frames import SUBPROTOCOL
+from tests.flow.pushing import PATIENCE, Client, House, house, settings_for, subprotocol_of, token_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -104,6 +105,44 @@ async def test_a_peer_that_is_silent_is_gone_while_who_answers_stays(
                 await live.next(within=PATIENCE)
             assert loop.time() - began < 2.5 + PATIENCE
         assert [frame["type"] for frame in await live.pong()] in ([], ["ping"])
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        pytest.param(b"\x81", id="half-a-head"),
+        pytest.param(b"\x81\xfe\x10", id="half-a-length"),
+        pytest.param(b'\x81\xfe\x10\x00\x00\x00\x00\x00{"type":"subscribe"', id="half-a-frame"),
+        pytest.param(b'\x01\x8a\x00\x00\x00\x00{"type":"p', id="half-a-message"),
+        pytest.param(b"\x89\x84\x00\x00\x00\x00pi", id="half-a-ping"),
+    ],
+)
+async def test_who_begins_a_message_and_does_not_end_it_is_gone_like_any_silent_one(
+    begun: bytes, database_url: str, kafka_servers: str, namespace: str, tmp_path: Path
+) -> None:
+    settings = settings_for(database_url, kafka_servers, namespace, tmp_path, ping_interval=1.5, ping_timeout=0.8)
+    async with house(settings) as here:
+        loop = asyncio.get_running_loop()
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(here.url.rpartition(":")[2]))
+        offered = f"{SUBPROTOCOL}, {subprotocol_of(token_for(uuid4()))}"
+        writer.write(
+            f"GET /ws HTTP/1.1\r\nHost: page\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n"
+            f"Sec-WebSocket-Protocol: {offered}\r\n\r\n".encode()
+        )
+        try:
+            async with asyncio.timeout(PATIENCE):
+                assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+            began = loop.time()
+            writer.write(begun)
+            async with asyncio.timeout(2.5 + PATIENCE):
+                frames = await reader.read(-1)
+            # 1011, no answer to a ping: it was not closed for what it had sent
+            assert b"\x03\xf3no answer to a ping" in frames
+            assert loop.time() - began > settings.ping_timeout
+            assert not here.notifier.connections
+        finally:
+            writer.transport.abort()
 
 
 async def _until_told(client: Client, words: str) -> None:
