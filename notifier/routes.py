@@ -84,7 +84,8 @@ class Statuses:
             if image is None or not shows(caller.chapter_id, image.place):
                 raise Refused(404, "not_found", "There is no such image of yours.")
             (image,) = await self._outlook.fill([image])
-            return _Answer(image, f"{image.record_id}.{image.version}", image.text)
+            text = image.text
+            return _Answer(image, f"{image.record_id}.{image.version}", lambda: text)
 
         return await self._answered(request, caller, record_key(caller.user_id, record_id), read, _any)
 
@@ -137,7 +138,7 @@ class Statuses:
 class _Answer:
     """One record's status, with its entity tag."""
 
-    def __init__(self, image: Image, tag: str, body: str) -> None:
+    def __init__(self, image: Image, tag: str, body: Callable[[], str]) -> None:
         self._image = image
         self._body = body
         self._terminal = image.status in TERMINAL
@@ -163,14 +164,18 @@ class _Answer:
         known = tags.match(self._etag) if self._versioned else self._terminal and tags.match_exactly(self._etag)
         if known:
             return Response(status_code=304, headers=headers)
-        return Response(self._body, media_type="application/json", headers=headers)
+        return Response(self._body(), media_type="application/json", headers=headers)
 
 
 def _scene_answer(scene: Scene) -> _Answer:
     latest, current = scene.latest, scene.current
-    shown = to_json(current).decode()
     tag = f"{latest.record_id}.{latest.version}-{_id_of(current.record_id if current else None)}"
-    return _Answer(latest, tag, f'{latest.text.rstrip().removesuffix("}")},"current":{shown}}}')
+
+    def body() -> str:
+        # most polls are told that there is nothing new
+        return f'{latest.text.rstrip().removesuffix("}")},"current":{to_json(current).decode()}}}'
+
+    return _Answer(latest, tag, body)
 
 
 def _id_of(record_id: UUID | None) -> str:

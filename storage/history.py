@@ -14,7 +14,7 @@ from schemas.history import ATTEMPTS_SHOWN, PICTURES_SHOWN
 from storage.database import Database
 from storage.fragments import status_json
 from storage.ledger import COST, STATE
-from storage.reading import IN_CHAPTER, NEWEST, OF_SCENE, SHOWN
+from storage.reading import NEWEST, SHOWN, rows_of_chapter
 
 # the record is there even where nothing was tried yet
 _ATTEMPTS = f"""
@@ -26,7 +26,7 @@ ORDER BY a.attempt DESC LIMIT {ATTEMPTS_SHOWN}"""
 
 _PICTURES = f"""
 SELECT ({status_json(cost_usd=COST)})::text AS body
-FROM image_generations g WHERE g.user_id = $1::uuid AND {IN_CHAPTER} AND {OF_SCENE} AND {SHOWN}
+FROM {rows_of_chapter("$1::uuid", "$2::uuid", "$3::int")} WHERE {SHOWN}
 ORDER BY {NEWEST} LIMIT {PICTURES_SHOWN}"""
 
 

@@ -9,21 +9,50 @@ to it, and their version is 0.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic_core import from_json
 from sqlalchemy import Row
 
+from storage.batching import Batcher
 from storage.database import Database
 from storage.fragments import CHAPTER, IMAGE_TYPE, SCENE, THUMBNAIL, status_json
 from storage.ledger import COST
 from storage.queueing import READY, Place
 
-# the columns stand alone here, so that an index on them can be used
-IN_CHAPTER = f"""{IMAGE_TYPE} = 'scene' AND (g.chapter_id = $2::uuid
-    OR (g.chapter_id IS NULL AND g.metadata ->> 'chapter_id' IN ($2::uuid::text, upper($2::uuid::text))))"""
-OF_SCENE = f"{SCENE} = $3::int"
+Asked = TypeVar("Asked", bound=tuple[object, ...])
+
+
+def rows_of_chapter(user: str, chapter: str, scene: str | None = None) -> str:
+    """SQL for the scene images of a chapter, or of one of its scenes, by these pieces of SQL: a table `g` for FROM.
+
+    Each part is read by an index of its own, whatever was known of the tables when it was planned: put together by OR
+    they were found among all that the user ever asked for.
+    """
+    # An array of unknown size may hold ten users for all the planner knows: then the index that names user and chapter
+    # is cheaper than those of all that a user ever asked for, or of a chapter's many users, which else cost the same.
+    theirs = " AND ".join(
+        f"g.{column} = ANY (array_append('{{}}'::uuid[], {value}))"
+        for column, value in (("user_id", user), ("chapter_id", chapter))
+    )
+    numbered = "" if scene is None else f"AND g.scene_number = {scene}"
+    by_metadata = "" if scene is None else f"AND {SCENE} = {scene}"
+    # by their chapter alone, whatever else is known of them (the fence is OFFSET): nobody makes such rows any more
+    old = f"""(SELECT * FROM image_generations
+        WHERE metadata ->> 'chapter_id' IN ({chapter}::text, upper({chapter}::text)) OFFSET 0)"""
+    return f"""(
+    SELECT g.* FROM image_generations g
+    WHERE {theirs} AND g.scene_number IS NOT NULL {numbered} AND {IMAGE_TYPE} = 'scene'
+    UNION ALL
+    SELECT g.* FROM image_generations g
+    WHERE {theirs} AND g.scene_number IS NULL {by_metadata} AND {IMAGE_TYPE} = 'scene'
+    UNION ALL
+    SELECT g.* FROM {old} g
+    WHERE g.user_id = {user} AND g.chapter_id IS NULL {by_metadata} AND {IMAGE_TYPE} = 'scene'
+) g"""
+
+
 NEWEST = "g.created_at DESC NULLS LAST, g.id DESC"
 SHOWN = "(g.status = 'completed' AND g.image_url IS NOT NULL)"
 """What can be a current image: completed, and with an address to show it from."""
@@ -42,24 +71,33 @@ _COLUMNS = f"""g.id, g.version, {_PLACE} AS place, g.status, g.stage, g.created_
 _NOT_COMPUTED = '"queue_position" : null, "eta_seconds" : null'
 """As Postgres writes it. No text of a user's can hold it: a quote within a string has a backslash before it."""
 
-_SCENE_STATUS = f"""
-WITH scene AS (
-    SELECT * FROM image_generations g WHERE g.user_id = $1::uuid AND {IN_CHAPTER} AND {OF_SCENE}
-), latest AS (
-    SELECT * FROM scene g ORDER BY {NEWEST} LIMIT 1
-), current AS (
-    SELECT g.id AS current_id, g.image_url AS current_url, {THUMBNAIL} AS current_thumbnail
-    FROM scene g WHERE {SHOWN} ORDER BY {NEWEST} LIMIT 1
-)
-SELECT {_COLUMNS}, current_id, current_url, current_thumbnail FROM latest g LEFT JOIN current ON true"""
+# many polls share one statement: what each of them costs is mostly the way to Postgres and back
+_SCENES = f"""
+SELECT w.number, s.*
+FROM unnest($1::uuid[], $2::uuid[], $3::int[]) WITH ORDINALITY AS w (user_id, chapter_id, scene_number, number)
+CROSS JOIN LATERAL (
+    WITH scene AS (
+        SELECT * FROM {rows_of_chapter("w.user_id", "w.chapter_id", "w.scene_number")}
+    ), latest AS (
+        SELECT * FROM scene g ORDER BY {NEWEST} LIMIT 1
+    ), current AS (
+        SELECT g.id AS current_id, g.image_url AS current_url, {THUMBNAIL} AS current_thumbnail
+        FROM scene g WHERE {SHOWN} ORDER BY {NEWEST} LIMIT 1
+    )
+    SELECT {_COLUMNS}, current_id, current_url, current_thumbnail FROM latest g LEFT JOIN current ON true
+) s"""
 
-_RECORD = f"SELECT {_COLUMNS} FROM image_generations g WHERE g.id = $2::uuid AND g.user_id = $1::uuid"
+# not by an index of the user: that would be all they ever asked for
+_RECORDS = f"""
+SELECT w.number, {_COLUMNS}
+FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS w (user_id, record_id, number)
+JOIN image_generations g ON g.id = w.record_id AND g.user_id IS NOT DISTINCT FROM w.user_id"""
 
 
-def _latest_and_current(condition: str) -> str:
+def _latest_and_current(rows: str) -> str:
     return f"""
 WITH found AS (
-    SELECT g.*, coalesce({_PLACE}, g.id::text) AS spot FROM image_generations g WHERE {condition}
+    SELECT g.*, coalesce({_PLACE}, g.id::text) AS spot FROM {rows}
 ), ranked AS (
     SELECT g.*, row_number() OVER (PARTITION BY g.spot ORDER BY {NEWEST}) AS age,
         row_number() OVER (PARTITION BY g.spot, {SHOWN} ORDER BY {NEWEST}) AS age_among_alike
@@ -69,8 +107,11 @@ SELECT {_COLUMNS} FROM ranked g WHERE g.age = 1 OR ({SHOWN} AND g.age_among_alik
 ORDER BY {CHAPTER}, {SCENE}, g.created_at NULLS FIRST, g.id"""
 
 
-_CHAPTER_IMAGES = _latest_and_current(f"g.user_id = $1::uuid AND {IN_CHAPTER} AND {SCENE} IS NOT NULL")
-_MINE = _latest_and_current("g.user_id = $1::uuid")
+_CHAPTER_IMAGES = _latest_and_current(f"{rows_of_chapter('$1::uuid', '$2::uuid')} WHERE {SCENE} IS NOT NULL")
+_MINE = _latest_and_current("image_generations g WHERE g.user_id = $1::uuid")
+
+_LARGEST = 100
+"""Polls that one statement answers."""
 
 _PICTURE = "SELECT user_id, image_key, image_url FROM image_generations WHERE id = $1::uuid"
 
@@ -149,21 +190,15 @@ class Reader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._scenes = Batcher(self._fetch_scenes, largest=_LARGEST)
+        self._records = Batcher(self._fetch_records, largest=_LARGEST)
 
     async def scene(self, user_id: UUID, chapter_id: UUID, scene_number: int) -> Scene | None:
         """`latest` and `current` of one scene; None when the owner asked for none there."""
-        rows = await self._database.fetch(_SCENE_STATUS, user_id, chapter_id, scene_number)
-        if not rows:
-            return None
-        row = rows[0]
-        current = (
-            Current(row.current_id, row.current_url, row.current_thumbnail) if row.current_id is not None else None
-        )
-        return Scene(_image(row), current)
+        return await self._scenes((user_id, chapter_id, scene_number))
 
     async def record(self, user_id: UUID, record_id: UUID) -> Image | None:
-        rows = await self._database.fetch(_RECORD, user_id, record_id)
-        return _image(rows[0]) if rows else None
+        return await self._records((user_id, record_id))
 
     async def chapter(self, user_id: UUID, chapter_id: UUID) -> list[Image]:
         """`latest` and `current` of each scene, each record once, in order of scene and request."""
@@ -178,6 +213,21 @@ class Reader:
         rows = await self._database.fetch(_PICTURE, record_id)
         return Picture(rows[0].user_id, rows[0].image_key, rows[0].image_url) if rows else None
 
+    async def _fetch_scenes(self, asked: Sequence[tuple[UUID, UUID, int]]) -> list[Scene | None]:
+        rows, each = await self._fetch(_SCENES, asked)
+        found = {each[row.number - 1]: Scene(_image(row), _current(row)) for row in rows}
+        return [found.get(one) for one in asked]
+
+    async def _fetch_records(self, asked: Sequence[tuple[UUID, UUID]]) -> list[Image | None]:
+        rows, each = await self._fetch(_RECORDS, asked)
+        found = {each[row.number - 1]: _image(row) for row in rows}
+        return [found.get(one) for one in asked]
+
+    async def _fetch(self, sql: str, asked: Sequence[Asked]) -> tuple[Sequence[Row[Any]], list[Asked]]:
+        """Rows, whose `number` counts what was asked for, and that: each once, though a thousand may ask for it."""
+        each = list(dict.fromkeys(asked))
+        return await self._database.fetch(sql, *(list(column) for column in zip(*each, strict=True))), each
+
 
 def _images(rows: Sequence[Row[Any]]) -> list[Image]:
     return [_image(row) for row in rows]
@@ -186,6 +236,10 @@ def _images(rows: Sequence[Row[Any]]) -> list[Image]:
 def _image(row: Row[Any]) -> Image:
     standing = _standing(row) if row.standing is not None else None
     return Image(row.id, row.version, row.place, row.status, row.stage, row.created_at, row.body, standing)
+
+
+def _current(row: Row[Any]) -> Current | None:
+    return Current(row.current_id, row.current_url, row.current_thumbnail) if row.current_id is not None else None
 
 
 def _standing(row: Row[Any]) -> Standing:

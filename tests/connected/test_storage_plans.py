@@ -1,5 +1,6 @@
 """What each sweep, dispatch and admission asks costs by what it finds and not by how much there is."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,7 @@ from storage import (
     answers,
     deadlines,
     dispatching,
+    history,
     kept,
     letters,
     queueing,
@@ -24,6 +26,7 @@ from storage import (
     stalling,
     takeovers,
 )
+from storage.reading import Reader
 from tests.connected.steps import Steps, asked, request, steps_of
 
 pytestmark = pytest.mark.connected
@@ -159,6 +162,37 @@ async def test_a_look_at_the_queue_reads_its_first_part_and_the_newest_attempts(
         line = await queueing.queue(steps.database, depth=50)
         assert sum(len(lane.places) for lane in line.lines.values()) == 150
         assert await _rows_read(steps) - before < 1_000
+
+
+async def test_polls_that_come_together_cost_by_what_they_ask_for(database_url: str) -> None:
+    async with steps_of(database_url, **_PATIENT) as steps:
+        reader = Reader(steps.database)
+        # planned while nothing is there
+        assert await reader.scene(uuid4(), uuid4(), 1) is None
+        assert await reader.record(uuid4(), uuid4()) is None
+        user, stranger = uuid4(), uuid4()
+        await _line(steps, user)
+        theirs = await steps.sql("SELECT id, chapter_id, scene_number FROM image_generations WHERE user_id = $1", user)
+        some = theirs[::40]
+        assert len(some) > 200
+        before = await _rows_read(steps)
+        scenes = await asyncio.gather(
+            *(reader.scene(user, row.chapter_id, row.scene_number) for row in some),
+            *(reader.scene(stranger, row.chapter_id, row.scene_number) for row in some),
+        )
+        records = await asyncio.gather(
+            *(reader.record(user, row.id) for row in some), *(reader.record(stranger, row.id) for row in some)
+        )
+        read = await _rows_read(steps) - before
+        ids, nothing = [row.id for row in some], [None] * len(some)
+        assert [scene and scene.latest.record_id for scene in scenes] == [*ids, *nothing]
+        assert [record and record.record_id for record in records] == [*ids, *nothing]
+        assert read < 10 * len(some)
+        before = await _rows_read(steps)
+        for row in some[:20]:
+            assert [image.record_id for image in await reader.chapter(user, row.chapter_id)] == [row.id]
+            assert await history.pictures(steps.database, user, row.chapter_id, row.scene_number) == []
+        assert await _rows_read(steps) - before < 20 * 20
 
 
 async def _line(steps: Steps, crowd: UUID | None = None) -> None:
