@@ -52,7 +52,9 @@ async def push(websocket: WebSocket) -> None:
             if frame["type"] == "subscribe":
                 keys.append((claims["sub"], frame["chapter_id"]))
                 subscribers[keys[-1]].add(queue)
-                queue.put_nowait(json.dumps({"type": "snapshot", "id": frame["id"], "images": []}))
+                # with the names that a page of ours looks for
+                nothing = {"type": "snapshot", "id": frame["id"], "images": [], "cursor": None, "resumed": None}
+                queue.put_nowait(json.dumps(nothing))
     except WebSocketDisconnect:
         pass
     finally:
@@ -74,7 +76,7 @@ async def follow(consumer: AIOKafkaConsumer) -> None:
         image = json.loads(message.value)["data"]
         key = (image["user_id"], image["chapter_id"])
         if key in subscribers:
-            text = json.dumps({"type": "status", "image": image})
+            text = json.dumps({"type": "status", "image": image, "cursor": None})
             for queue in subscribers[key]:
                 queue.put_nowait(text)
 
