@@ -4,7 +4,7 @@ page ends as Postgres has it, and no version goes back."""
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ import pytest
 from storage.accepting import Acceptor
 from storage.database import Database
 from tests.chaos.askers import Asker, asking, images
+from tests.chaos.books import until
 from tests.chaos.pages import Place
 from tests.chaos.storm import Repeats, Storm, Told, missing, watching
 from tests.chaos.street import Street
@@ -50,11 +51,21 @@ async def _storm(street: Street, database: Database, *, seconds: float, up: floa
         async with repeats.at_work(0.2), storm.raging():
             load = asyncio.create_task(asking(askers, Acceptor(database, deadline=3600), chance, 0.1))
             await _faults(street, seconds)
+
+            async def enough() -> bool:
+                return _asked(askers) > 20 and repeats.count > 20
+
+            # a busy machine takes longer for it
+            assert await until(enough, 60.0), (_asked(askers), repeats.count)
             load.cancel()
             await asyncio.wait({load})
         assert load.cancelled(), load
         faults = await storm.faults(await images(database, askers))
-    return Survived(faults, sum(len(one.accepted) for one in askers), repeats.count, storm.told())
+    return Survived(faults, _asked(askers), repeats.count, storm.told())
+
+
+def _asked(askers: Sequence[Asker]) -> int:
+    return sum(len(one.accepted) for one in askers)
 
 
 async def _faults(street: Street, seconds: float) -> None:
@@ -79,10 +90,7 @@ async def _faults(street: Street, seconds: float) -> None:
 
 def _held(survived: Survived) -> None:
     assert survived.faults == []
-    # a busy machine does less of each
-    assert survived.records > 10
-    assert survived.repeated > 0
-    assert survived.cuts > 300
+    assert survived.cuts > _PAGES
     gone_on = survived.resumed["memory"] + survived.resumed["log"]
     assert gone_on > 0.8 * (gone_on + survived.resumed["snapshot"]), survived.told
 
