@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import TypeVar
 from uuid import UUID
 
@@ -27,7 +28,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 _FAULTS_TOLD = 5
-_PART = 500
+_FIRST_PART, _PART = 200, 600
+"""Events: Postgres waits for the first to be read, and has the others before it asks for them."""
 _TURN = 50
 
 
@@ -56,8 +58,8 @@ class Handlers:
             # while Postgres works on one part of a large batch the next is read: its time is half of it all
             putting: asyncio.Task[None] | None = None
             try:
-                for first in range(0, len(batch), _PART):
-                    part = await _read(batch[first : first + _PART], lane)
+                for first, end in pairwise((0, *range(_FIRST_PART, len(batch), _PART), len(batch))):
+                    part = await _read(batch[first:end], lane)
                     if putting is not None:
                         await putting
                     putting = asyncio.create_task(self._put(part))

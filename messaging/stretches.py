@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from messaging.closing import stop_client
-from messaging.deliveries import Delivery, delivery
+from messaging.deliveries import Delivery, deliveries
 from messaging.names import client_options, real_topic
 from messaging.provision import KafkaAway
 from messaging.settings import KafkaSettings
@@ -61,9 +61,9 @@ class Stretches:
             records = await consumer.getmany(*left, timeout_ms=_POLL_MS, max_records=_MAX_RECORDS)
             for topic_partition, some in records.items():
                 end = left[topic_partition]
-                found[topic_partition.partition] += [
-                    delivery(self._settings, record) for record in some if record.offset < end
-                ]
+                found[topic_partition.partition] += deliveries(
+                    self._settings, (record for record in some if record.offset < end)
+                )
             for topic_partition in list(left):
                 if await consumer.position(topic_partition) >= left[topic_partition]:
                     del left[topic_partition]

@@ -16,7 +16,7 @@ from faststream.kafka.message import KafkaAckableMessage, KafkaMessage
 
 from messaging.backoff import Backoff
 from messaging.closing import stop_client
-from messaging.deliveries import Delivery, delivery
+from messaging.deliveries import Delivery, deliveries
 from messaging.lookout import Log
 from messaging.names import real_group, real_topic
 from messaging.settings import KafkaSettings
@@ -253,7 +253,7 @@ class Subscription:
         self._batches += 1
         self._handling_since = time.monotonic()
         try:
-            handled = await self._handle([delivery(self._settings, record) for record in records])
+            handled = await self._handle(deliveries(self._settings, records))
             self._handling_since = None
             if handled:
                 await self._acknowledge(message)

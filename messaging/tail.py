@@ -14,6 +14,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Literal
 
 import structlog
@@ -21,7 +22,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, KafkaError
 
 from messaging.closing import stop_client
-from messaging.deliveries import Delivery, delivery
+from messaging.deliveries import Delivery, deliveries
 from messaging.lookout import Log, Lookout
 from messaging.names import client_options, real_topic
 from messaging.pace import Pace
@@ -163,7 +164,7 @@ class Tail:
             except ConsumerStoppedError:
                 return
             self._trouble = None
-            batch = [delivery(self._settings, record) for records in found.values() for record in records]
+            batch = deliveries(self._settings, chain.from_iterable(found.values()))
             if batch:
                 # before the yield: whoever asks for positions while handling this batch is past it
                 for event in batch:

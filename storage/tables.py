@@ -83,10 +83,14 @@ image_generations = Table(
 WAITING = "lane IS NOT NULL AND claim_token IS NULL AND status IN ('pending', 'in_progress')"
 CLAIMED = "claim_token IS NOT NULL"
 
-# adopted names: the old system made these three
-Index("idx_image_generations_chapter_id", image_generations.c.chapter_id)
-Index("idx_image_generations_scene_number_meta", image_generations.c.metadata["scene_number"].astext)
-Index("idx_image_generations_image_type", image_generations.c.image_type)
+# adopted names: where the old system made these three they hold its rows and ours, and stay so
+Index("idx_image_generations_chapter_id", image_generations.c.chapter_id, postgresql_where=text("lane IS NULL"))
+Index(
+    "idx_image_generations_scene_number_meta",
+    image_generations.c.metadata["scene_number"].astext,
+    postgresql_where=text("lane IS NULL"),
+)
+Index("idx_image_generations_image_type", image_generations.c.image_type, postgresql_where=text("lane IS NULL"))
 # ours
 Index(
     "idx_image_generations_scene",
@@ -129,7 +133,12 @@ Index(
 )
 # what one user's images of some days have cost
 Index("idx_image_generations_user_created", image_generations.c.user_id, image_generations.c.created_at)
-Index("idx_image_generations_meta_chapter", image_generations.c.metadata["chapter_id"].astext)
+# rows of the old system: nothing that we write has a chapter there
+Index(
+    "idx_image_generations_old_chapter",
+    image_generations.c.metadata["chapter_id"].astext,
+    postgresql_where=text("(metadata ->> 'chapter_id') IS NOT NULL"),
+)
 
 generation_attempts = Table(
     "generation_attempts",

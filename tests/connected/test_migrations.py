@@ -165,6 +165,54 @@ async def test_an_interrupted_build_of_an_index_is_done_again(
     assert await check(empty_database_url)
 
 
+# the indexes as they were before revision 0008
+_INDEXES_OF_0007 = """
+DROP INDEX idx_image_generations_old_chapter, idx_image_generations_chapter_id,
+    idx_image_generations_scene_number_meta, idx_image_generations_image_type;
+CREATE INDEX idx_image_generations_chapter_id ON image_generations (chapter_id);
+CREATE INDEX idx_image_generations_scene_number_meta ON image_generations ((metadata ->> 'scene_number'));
+CREATE INDEX idx_image_generations_image_type ON image_generations (image_type);
+CREATE INDEX idx_image_generations_meta_chapter ON image_generations ((metadata ->> 'chapter_id'))
+"""
+_DEFINITION = "SELECT indexdef FROM pg_indexes WHERE indexname = $1"
+
+
+@pytest.mark.parametrize(
+    "stopped_after",
+    ["SELECT", "DROP INDEX idx_image_generations_meta_chapter", "DROP INDEX idx_image_generations_image_type"],
+)
+async def test_indexes_of_an_older_scenewire_give_way_to_todays(
+    empty_database_url: str, second_url: str, connection: asyncpg.Connection, stopped_after: str
+) -> None:
+    await migrate(second_url)
+    await migrate(empty_database_url)
+    await connection.execute(_INDEXES_OF_0007)
+    await connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0007'")
+    await connection.execute(stopped_after)
+    assert not await check(empty_database_url)
+    await migrate(empty_database_url)
+    assert await _shape(empty_database_url) == await _shape(second_url)
+
+
+async def test_indexes_that_others_may_read_by_are_left(
+    empty_database_url: str, connection: asyncpg.Connection
+) -> None:
+    await migrate(empty_database_url)
+    await connection.execute(_INDEXES_OF_0007)
+    # one of the same name that is not ours, and a row that somebody else wrote
+    await connection.execute("DROP INDEX idx_image_generations_meta_chapter")
+    await connection.execute("CREATE INDEX idx_image_generations_meta_chapter ON image_generations (scene_number)")
+    await connection.execute("INSERT INTO image_generations (id, status) VALUES (gen_random_uuid(), 'completed')")
+    await connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '0007'")
+    await migrate(empty_database_url)
+    for name, definition in (
+        ("idx_image_generations_meta_chapter", "(scene_number)"),
+        ("idx_image_generations_chapter_id", "(chapter_id)"),
+        ("idx_image_generations_image_type", "(image_type)"),
+    ):
+        assert (await connection.fetchval(_DEFINITION, name)).endswith(definition)
+
+
 async def test_a_lock_that_is_not_to_be_had_is_named_and_waited_for_shortly(
     empty_database_url: str, connection: asyncpg.Connection
 ) -> None:

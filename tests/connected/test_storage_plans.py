@@ -152,6 +152,29 @@ async def test_an_admission_costs_by_its_events_whoever_waits(database_url: str)
         assert await _rows_read(steps) - before < 1_000
 
 
+async def test_a_page_costs_by_its_chapter_and_not_by_what_else_its_user_has(database_url: str) -> None:
+    async with steps_of(database_url, **_PATIENT) as steps:
+        reader = Reader(steps.database)
+        crowd, chapter = uuid4(), uuid4()
+        assert await reader.chapter(crowd, chapter) == []
+        await _line(steps, crowd)
+        scenes = [request(crowd, chapter=chapter, scene=scene + 1) for scene in range(10)]
+        await steps.accept(*scenes)
+        # as the older system wrote it
+        await steps.sql(_OLD, crowd, str(chapter))
+        before = await _rows_read(steps)
+        assert len(await reader.chapter(crowd, chapter)) == 11
+        assert await reader.scene(crowd, chapter, 11) is not None
+        # each is met twice: by the index of chapters and among its attempts
+        assert await _rows_read(steps) - before < 200
+
+
+_OLD = """
+INSERT INTO image_generations (id, user_id, status, metadata)
+VALUES (gen_random_uuid(), $1, 'completed', jsonb_build_object('chapter_id', $2::text, 'scene_number', '11'))
+"""
+
+
 async def test_a_look_at_the_queue_reads_its_first_part_and_the_newest_attempts(database_url: str) -> None:
     async with steps_of(database_url, **_PATIENT) as steps:
         await queueing.queue(steps.database, depth=50)

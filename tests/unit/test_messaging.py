@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from messaging.deliveries import delivery
+from messaging.deliveries import deliveries
 from messaging.names import client_options, logical_topic, real_group, real_topic
 from messaging.security import faststream_security
 from messaging.settings import KafkaSettings
@@ -43,7 +43,7 @@ def test_a_delivery_takes_any_bytes() -> None:
         value=None,
         headers=(("a", None), ("b", b"\xff"), ("b", b"last")),
     )
-    event = delivery(PLAIN, record)
+    (event,) = deliveries(PLAIN, [record])
     assert (event.topic, event.partition, event.offset, event.timestamp_ms) == ("t", 1, 2, 3)
     assert (event.key, event.value) == ("\ufffd", b"")
     assert event.headers == {"a": b"", "b": b"last"}
