@@ -105,6 +105,12 @@ class House:
         await self.relay()
         return accepted.record_id
 
+    async def statements(self) -> int:
+        """How many this process has run."""
+        text = (await self.http.get("/metrics")).text
+        (line,) = [line for line in text.splitlines() if 'database_seconds_count{kind="statement"}' in line]
+        return int(float(line.split()[-1]))
+
     async def change(self, record_id: UUID, *, relay: bool = True, **columns: Any) -> None:
         """One more version of a record, with these columns, told to Kafka unless `relay` is false."""
         given = ", ".join(f"{name} = ${number}" for number, name in enumerate(columns, start=2))

@@ -1,6 +1,5 @@
-"""Statuses, chapters and pictures over HTTP: plain, conditional, held."""
+"""Statuses, chapters and pictures over HTTP: plain and conditional."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from notifier.studio import FOLDER
 from schemas.statuses import ChapterImages, ImageStatus, SceneStatus
 from tests.flow.asking import Caller, problem, status_path
-from tests.flow.pushing import House, house, settings_for, token_for
+from tests.flow.pushing import House, house, settings_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -63,66 +62,10 @@ async def test_a_known_tag_is_304(here: House, user: UUID, chapter: UUID) -> Non
         assert "preference-applied" not in (await caller.get(path)).headers
 
 
-async def test_a_held_poll_is_answered_by_the_change(here: House, user: UUID, chapter: UUID) -> None:
-    caller = Caller(here, user)
-    record = await here.accept(user, chapter)
-    for path in (status_path(chapter), f"/images/{record}"):
-        etag = (await caller.get(path)).headers["etag"]
-        poll = await caller.held(path, Prefer="wait=30", If_None_Match=etag)
-        await here.change(record, progress=5)
-        answer = await poll
-        assert (answer.status_code, answer.json()["progress"]) == (200, 5)
-        assert answer.headers["preference-applied"] == "wait=30"
-        assert answer.headers["etag"] != etag
-
-
-async def test_a_held_poll_without_a_tag_waits_for_the_end(here: House, user: UUID, chapter: UUID) -> None:
-    caller = Caller(here, user)
-    record = await here.accept(user, chapter)
-    poll = await caller.held(status_path(chapter), Prefer="respond-async, wait=600")
-    await here.change(record, progress=5)
-    await here.change(record, progress=50)
-    await here.complete(record)
-    answer = await poll
-    assert answer.json()["status"] == "completed"
-    assert answer.headers["preference-applied"] == "wait=60"
-    again = await caller.get(status_path(chapter), Prefer="wait=30")
-    assert again.json()["version"] == answer.json()["version"]
-
-
-async def test_time_is_up(here: House, user: UUID, chapter: UUID) -> None:
-    caller = Caller(here, user)
-    await here.accept(user, chapter)
-    path = status_path(chapter)
-    plain = await caller.get(path, Prefer="wait=0")
-    assert plain.status_code == 200
-    assert plain.headers["preference-applied"] == "wait=0"
-    known = await caller.get(path, Prefer="wait=1", If_None_Match=plain.headers["etag"])
-    assert known.status_code == 304
-    assert known.headers["preference-applied"] == "wait=1"
-    # a poll ends with its token
-    lapsing = {"Authorization": f"Bearer {token_for(user, expires_in=-29.5)}", "Prefer": "wait=60"}
-    assert (await here.http.get(path, headers=lapsing)).status_code == 200
-
-
 async def test_an_unknown_scene_is_404_at_once(here: House, user: UUID, chapter: UUID) -> None:
     caller = Caller(here, user)
     problem(await caller.get(status_path(chapter), Prefer="wait=60"), 404, "not_found")
     problem(await caller.get(f"/images/{uuid4()}", Prefer="wait=60"), 404, "not_found")
-
-
-async def test_another_scenes_change_does_not_end_a_poll(here: House, user: UUID, chapter: UUID) -> None:
-    caller = Caller(here, user)
-    one, two = await here.accept(user, chapter, 1), await here.accept(user, chapter, 2)
-    etag = (await caller.get(status_path(chapter, 1))).headers["etag"]
-    poll = await caller.held(status_path(chapter, 1), Prefer="wait=30", If_None_Match=etag)
-    async with here.client(user) as client:
-        await client.watch(chapter_id=chapter)
-        await here.change(two, progress=9)
-        await client.next("status")
-        assert not poll.done()
-        await here.change(one, progress=8)
-    assert (await poll).json()["progress"] == 8
 
 
 async def test_a_chapters_images(here: House, user: UUID, chapter: UUID) -> None:
@@ -143,31 +86,6 @@ async def test_a_chapters_images(here: House, user: UUID, chapter: UUID) -> None
     missed = (await caller.get(f"{path}?cursor={found.cursor}")).json()
     assert (missed["images"], missed["resumed"]) == ([], "memory")
     assert (await caller.get(f"{path}?cursor=forged")).json()["resumed"] == "snapshot"
-
-
-async def test_a_chapter_is_held_until_there_is_something_newer(here: House, user: UUID, chapter: UUID) -> None:
-    caller = Caller(here, user)
-    record, elsewhere = await here.accept(user, chapter), await here.accept(user, uuid4())
-    path = f"/chapters/{chapter}/images"
-    async with here.client(user) as client:
-        await client.watch(mine=True)
-        await here.change(record, progress=1)
-        told = await client.next("status")
-        for known_from in ("list", "frame"):
-            listed = (await caller.get(path)).json()["cursor"]
-            known = listed if known_from == "list" else told["cursor"]
-            poll = await caller.held(f"{path}?cursor={known}", Prefer="wait=30")
-            await here.change(elsewhere, progress=3)
-            await client.next("status")
-            assert not poll.done()
-            await here.change(record, progress=4)
-            told = await client.next("status")
-            answer = await poll
-            assert answer.headers["preference-applied"] == "wait=30"
-            assert (answer.json()["images"], answer.json()["resumed"]) == ([told["image"]], "memory")
-        # what is behind already, or means nothing here, is answered at once
-        for known in (listed, "forged"):
-            assert (await caller.get(f"{path}?cursor={known}", Prefer="wait=60")).status_code == 200
 
 
 async def test_a_stranger_gets_nothing(here: House, user: UUID, chapter: UUID) -> None:
@@ -241,33 +159,6 @@ async def test_an_old_row_that_changes_is_never_hidden_by_its_tag(here: House, u
         assert (answer.status_code, answer.json()["status"]) == (expected, status)
     ended = (await caller.get(path)).headers["etag"]
     assert (await caller.get(path, If_None_Match=ended)).status_code == 304
-
-
-async def test_polls_are_limited_and_answered_at_the_stop(
-    database_url: str, kafka_servers: str, namespace: str, tmp_path: Path, user: UUID, chapter: UUID
-) -> None:
-    settings = settings_for(database_url, kafka_servers, namespace, tmp_path, long_polls=1)
-    async with house(settings) as here:
-        caller = Caller(here, user)
-        await here.accept(user, chapter)
-        poll = await caller.held(status_path(chapter), Prefer="wait=60")
-        refused = await caller.get(status_path(chapter), Prefer="wait=60")
-        problem(refused, 503, "too_many_polls")
-        assert "retry-after" in refused.headers
-        assert (await caller.get(status_path(chapter))).status_code == 200
-        await here.notifier.drain()
-        assert (await poll).status_code == 200
-        assert (await caller.get(status_path(chapter), Prefer="wait=60")).status_code == 200
-
-
-async def test_a_poll_whose_client_left_is_let_go(here: House, user: UUID, chapter: UUID) -> None:
-    caller = Caller(here, user)
-    await here.accept(user, chapter)
-    poll = await caller.held(status_path(chapter), Prefer="wait=60")
-    poll.cancel()
-    async with asyncio.timeout(10):
-        while len(here.notifier.polls):
-            await here.http.get("/healthz")
 
 
 async def test_polls_frames_and_events_are_the_same_json_but_for_what_is_computed_when_read(

@@ -9,7 +9,7 @@ import pytest
 
 from messaging.provision import provision
 from schemas.topics import BY_NAME, STATUS
-from tests.flow.pushing import PATIENCE, Builder, Client, House
+from tests.flow.pushing import PATIENCE, Builder, Client
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -22,13 +22,6 @@ async def last_status(client: Client, version: int) -> dict[str, Any]:
     while (frame := await client.next("status"))["image"]["version"] < version:
         pass
     return frame
-
-
-async def reads(here: House) -> int:
-    """How many statements this process has run."""
-    text = (await here.http.get("/metrics")).text
-    (line,) = [line for line in text.splitlines() if 'database_seconds_count{kind="statement"}' in line]
-    return int(float(line.split()[-1]))
 
 
 async def test_each_scope_goes_on_from_memory_with_only_what_changed(built: Builder, user: UUID, chapter: UUID) -> None:
@@ -53,12 +46,12 @@ async def test_each_scope_goes_on_from_memory_with_only_what_changed(built: Buil
             "record": {"record_id": changed},
         }
         async with here.client(user) as client:
-            before = await reads(here)
+            before = await here.statements()
             missed = {
                 name: await client.watch(id=name, cursor=snapshots[name]["cursor"], **scope)
                 for name, scope in scopes.items()
             }
-            assert await reads(here) == before
+            assert await here.statements() == before
         assert {name: frame["resumed"] for name, frame in missed.items()} == dict.fromkeys(missed, "memory")
         assert versions(missed["chapter"]) == {str(changed): 4}
         assert versions(missed["record"]) == {str(changed): 4}
@@ -124,7 +117,7 @@ async def test_what_memory_has_forgotten_is_read_from_the_log_once_for_all(
             for progress in range(1, 6):
                 await here.change(record, progress=progress)
             await last_status(client, 6)
-        before = await reads(here)
+        before = await here.statements()
         async with AsyncExitStack() as stack:
             clients = [await stack.enter_async_context(here.client(user)) for _ in range(8)]
             asked: list[dict[str, Any]] = [{"chapter_id": chapter, "cursor": cursor}] * 6
@@ -138,7 +131,7 @@ async def test_what_memory_has_forgotten_is_read_from_the_log_once_for_all(
             assert versions(answers[7]) == {str(record): 6}
             # what came first is read alone, all others together
             assert here.notifier.replays.readings <= 2
-            assert await reads(here) == before
+            assert await here.statements() == before
             await here.change(record, progress=9)
             for client in clients:
                 assert (await client.next("status"))["image"]["version"] == 7
