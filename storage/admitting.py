@@ -32,13 +32,16 @@ class Admitted:
 
 
 # Rows compared, and in an order that says so: the index of users and their turns is the only one that has it. With `=`
-# the planner may as well walk the index of a lane's turns, all of it where the user waits for nothing in that lane.
+# the planner may as well walk the index of a lane's turns, all of it where the user waits for nothing in the lane; with
+# a lower bound, in a young database, it would sort all that the user ever asked for, and keep to that. So the next
+# lower place is looked up, whoever waits there.
 _REACHED = f"""greatest(
         (SELECT l.turn FROM lanes l WHERE l.lane = {{row}}.lane),
-        coalesce((SELECT w.turn FROM image_generations w
-            WHERE (w.user_id, w.lane, w.turn) <= ({{row}}.user_id, {{row}}.lane, {2**63 - 1})
-                AND (w.user_id, w.lane) >= ({{row}}.user_id, {{row}}.lane) AND {WAITING}
-            ORDER BY w.user_id DESC, w.lane DESC, w.turn DESC LIMIT 1), 0))"""
+        coalesce((SELECT n.turn FROM (
+            SELECT w.user_id, w.lane, w.turn FROM image_generations w
+            WHERE (w.user_id, w.lane, w.turn) <= ({{row}}.user_id, {{row}}.lane, {2**63 - 1}) AND {WAITING}
+            ORDER BY w.user_id DESC, w.lane DESC, w.turn DESC LIMIT 1
+        ) n WHERE n.user_id = {{row}}.user_id AND n.lane = {{row}}.lane), 0))"""
 
 TURN = f"{_REACHED} + row_number() OVER (PARTITION BY {{row}}.user_id, {{row}}.lane ORDER BY {{row}}.ordinal)"
 """SQL for the turn of `row` (user_id, lane, ordinal): one more than what the lane has reached and than what its user

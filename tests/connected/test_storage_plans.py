@@ -117,6 +117,10 @@ async def test_a_dispatch_reads_what_it_gives_and_not_who_waits(database_url: st
 async def test_dispatch_and_admission_look_up_by_index_alone(database_url: str) -> None:
     async with steps_of(database_url, **_PATIENT) as steps:
         await _looks_up_by_index(steps)
+        # a young database, of which nothing is known yet: an admission once sorted all that its user had asked for
+        users = [uuid4() for _ in range(50)]
+        await steps.admit(*(asked(request(users[n % 50], scene=n + 1)) for n in range(500)))
+        await _looks_up_by_index(steps)
         await _line(steps)
         await steps.sql("ANALYZE")
         await _looks_up_by_index(steps)
