@@ -35,6 +35,7 @@ from ground import SECRET, Ground, Site, cpu_of, ground, percentile, raise_open_
 from listeners import Crowd, status_event, token_of
 
 from local.python import PythonServer
+from local.server import Server
 from messaging.names import real_topic
 from schemas.topics import BY_NAME, STATUS
 
@@ -83,7 +84,10 @@ def pin(pid: int, core: int) -> None:
 class Measurement:
     """One server under load."""
 
-    def __init__(self, site: Site, server: PythonServer, asked: argparse.Namespace, producer: AIOKafkaProducer) -> None:
+    def __init__(
+        self, site: Site, kafka: Server, server: PythonServer, asked: argparse.Namespace, producer: AIOKafkaProducer
+    ) -> None:
+        self._kafka = kafka
         self._asked = asked
         self._server = server
         self._producer = producer
@@ -94,6 +98,10 @@ class Measurement:
 
     def _cpu(self) -> float:
         return cpu_of(self._server)[0]
+
+    def _beside(self) -> tuple[float, float]:
+        """CPU seconds so far of what shares the other core: Kafka, and this process."""
+        return cpu_of(self._kafka)[0], time.process_time()
 
     async def run(self) -> dict[str, float]:
         await self._warm()
@@ -171,9 +179,10 @@ class Measurement:
     async def _targeted(self, crowd: Crowd, users: Sequence[uuid.UUID], rate: int, name: str) -> None:
         """Events at a steady rate, each to one of the crowd."""
         count = round(rate * self._asked.seconds)
+        print(f"    {count} targeted events, {rate} a second", flush=True)
         crowd.latencies = []
         arrived = crowd.expect(count)
-        cpu, began = self._cpu(), time.perf_counter()
+        cpu, beside, began = self._cpu(), self._beside(), time.perf_counter()
         for number in range(count):
             ahead = began + number / rate - time.perf_counter()
             if ahead > 0.0005:
@@ -185,6 +194,11 @@ class Measurement:
         if took > 1.1 * count / rate:
             print(f"    {name}: {count / took:.0f} a second were reached, {rate} asked for", flush=True)
         self.found[f"{name}_cpu"] = (self._cpu() - cpu) / count * 1e6
+        spent = [
+            f"{who} {(now - before) / took * 100:.0f} %"
+            for who, now, before in zip(("Kafka", "clients and producer"), self._beside(), beside, strict=True)
+        ]
+        print(f"    beside: {spent} of a core", flush=True)
         for share in (50, 99):
             self.found[f"{name}_p{share}"] = percentile(crowd.latencies, share / 100) / 1e6
         crowd.latencies = None
@@ -226,7 +240,7 @@ async def measured(ground: Ground, side: str, asked: argparse.Namespace) -> Asyn
             assert server.pid is not None
             pin(server.pid, SERVER_CORE)
             await producer.start()
-            yield Measurement(site, server, asked, producer)
+            yield Measurement(site, ground.kafka, server, asked, producer)
         finally:
             await producer.stop()
             server.ask_to_stop()

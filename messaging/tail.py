@@ -19,14 +19,15 @@ from typing import Literal
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.errors import KafkaError
 
 from messaging.closing import stop_client
-from messaging.deliveries import Delivery, deliveries
+from messaging.deliveries import Delivery
 from messaging.lookout import Log, Lookout
 from messaging.names import client_options, real_topic
 from messaging.pace import Pace
 from messaging.provision import KafkaAway, provide
+from messaging.sessions import Sessions
 from messaging.settings import KafkaSettings
 from messaging.stillness import Standing, Stillness
 from telemetry import metrics
@@ -36,6 +37,9 @@ log = structlog.get_logger()
 Start = Literal["end"] | datetime | timedelta | Mapping[int, int]
 
 _MAX_RECORDS = 1000
+_FETCH_WAIT = 0.5
+"""Seconds that a broker may wait for the next event before it answers that there is none."""
+_FETCH_RETRY = 0.1
 _CLOSE_SECONDS = 2.0
 _NOT_FOUND = "the topic has not been found yet"
 
@@ -51,7 +55,9 @@ class Tail:
         self._settings = settings
         self._topic = topic
         self._real = real_topic(settings, topic)
+        # aiokafka's, for its connections and for questions about offsets: fetching is done by the sessions
         self._consumer: AIOKafkaConsumer | None = None
+        self._sessions: Sessions | None = None
         self._positions: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._stopping = asyncio.Event()
@@ -114,7 +120,7 @@ class Tail:
                     await self._open()
                     self._positions = await self._resolve(at, found, most)
                     self._log, self._other_log, self._trouble = found.id, False, None
-                    self._assign()
+                    self._follow()
                     if self._watching is None:
                         self._watching = asyncio.create_task(self._watch(), name=f"watch {self._topic}")
                     return
@@ -145,14 +151,12 @@ class Tail:
                 if self._consumer is None:
                     async with self._opening:
                         await self._open()
-                        self._assign()
-                consumer = self._consumer
-                assert consumer is not None
+                        self._follow()
+                sessions = self._sessions
+                assert sessions is not None
                 # of its own accord it returns in time, unless it hangs
                 async with asyncio.timeout(self._settings.kafka_watch + self._settings.kafka_stall):
-                    found = await consumer.getmany(
-                        timeout_ms=round(self._settings.kafka_watch * 1000), max_records=_MAX_RECORDS
-                    )
+                    batch = await sessions.read(self._settings.kafka_watch, _MAX_RECORDS)
             except (KafkaError, OSError, TimeoutError) as error:
                 if self._stopping.is_set():
                     return
@@ -161,10 +165,7 @@ class Tail:
                 await self._close()
                 await self._pause(min(0.5, self._settings.kafka_backoff))
                 continue
-            except ConsumerStoppedError:
-                return
             self._trouble = None
-            batch = deliveries(self._settings, chain.from_iterable(found.values()))
             if batch:
                 # before the yield: whoever asks for positions while handling this batch is past it
                 for event in batch:
@@ -200,14 +201,13 @@ class Tail:
             **client_options(self._settings),
             group_id=None,
             enable_auto_commit=False,
-            # what lies at our position is gone (retention, a new log): go on with the first event there is
-            auto_offset_reset="earliest",
             request_timeout_ms=round(self._settings.kafka_send_timeout * 1000),
         )
         self._consumer = consumer
         # connecting takes up to three requests: cut off in mid-connect, aiokafka leaves the socket open
         async with asyncio.timeout(4 * self._settings.kafka_send_timeout):
             await consumer.start()
+        consumer._client.add_topic(self._real)
 
     async def _resolve(self, at: Start, found: Log, most: int) -> dict[int, int]:
         consumer = self._consumer
@@ -231,14 +231,17 @@ class Tail:
             assert not isinstance(at, str)
             return {tp.partition: min(max(at.get(tp.partition, 0), starts[tp]), ends[tp]) for tp in topic_partitions}
 
-    def _assign(self) -> None:
-        """Read every partition from our position. Not awaiting anything, nothing is fetched in between."""
-        consumer = self._consumer
-        assert consumer is not None
-        topic_partitions = {p: TopicPartition(self._real, p) for p in self._positions}
-        consumer.assign(list(topic_partitions.values()))
-        for partition, tp in topic_partitions.items():
-            consumer.seek(tp, self._positions[partition])
+    def _follow(self) -> None:
+        """Read every partition from our position."""
+        assert self._consumer is not None
+        self._sessions = Sessions(
+            self._consumer._client,
+            self._real,
+            self._topic,
+            self._positions,
+            wait=min(_FETCH_WAIT, self._settings.kafka_send_timeout / 2),
+            retry=min(_FETCH_RETRY, self._settings.kafka_backoff),
+        )
         self._stillness.forget()
 
     async def _watch(self) -> None:
@@ -267,8 +270,8 @@ class Tail:
             log.info("kafka_partitions_added", topic=self._topic, partitions=sorted(new))
             self._positions.update(dict.fromkeys(new, 0))
             # one that is being opened is given them at its end
-            if self._consumer is not None and not self._opening.locked():
-                self._assign()
+            if self._sessions is not None and not self._opening.locked():
+                self._sessions.add(dict.fromkeys(new, 0))
 
     async def _ask_for_ends(self) -> None:
         positions = self.positions
@@ -300,6 +303,9 @@ class Tail:
 
     async def _close(self, timeout: float = _CLOSE_SECONDS) -> None:
         consumer, self._consumer = self._consumer, None
+        sessions, self._sessions = self._sessions, None
+        if sessions is not None:
+            await sessions.close()
         if consumer is None:
             return
         await stop_client(consumer._client, consumer.stop(), seconds=timeout, what=self._topic)

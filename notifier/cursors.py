@@ -13,6 +13,7 @@ import binascii
 import hashlib
 import hmac
 import zlib
+from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ _PURPOSE = b"scenewire cursor\x00"
 _MARK_BYTES = (4, 2, 1)
 """Of each event before; fewer where there are so many partitions that more would not fit."""
 _WHOLE = 1
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Position(NamedTuple):
@@ -47,6 +49,7 @@ class Cursors:
         self._keys = tuple(hashlib.sha256(_PURPOSE + secret).digest() for secret in secrets)
         self._partitions = 0
         self._head = b""
+        self._heads_of_one: dict[int, bytes] = {}
         self.begin(None, 0)
 
     def begin(self, log: bytes | None, partitions: int) -> None:
@@ -60,11 +63,21 @@ class Cursors:
         head += (log or b"")[:_LOG_BYTES].ljust(_LOG_BYTES, b"\x00")
         _append(head, partitions)
         self._head = bytes(head)
+        self._heads_of_one = {}
 
     def write(self, positions: Mapping[int, Position]) -> str:
         """`positions`: partition -> position. More partitions than fit into 1 KB give a cursor that is of no use."""
-        body = self._packed_one(*next(iter(positions.items()))) if len(positions) == 1 else self._packed(positions)
-        return base64.urlsafe_b64encode(body + self._mac(self._keys[0], body)).rstrip(b"=").decode()
+        if len(positions) == 1:
+            ((partition, position),) = positions.items()
+            return self.write_one(partition, *position).decode()
+        return self._signed(self._packed(positions)).decode()
+
+    def write_one(self, partition: int, offset: int, mark: int | None) -> bytes:
+        """The same for one position, as there is one after each event."""
+        body = bytearray(self._heads_of_one.get(partition) or self._head_of_one(partition))
+        _append(body, offset)
+        body += _narrow(mark, _MARK_BYTES[0]).to_bytes(_MARK_BYTES[0], "big")
+        return self._signed(body)
 
     def read(self, cursor: str | None) -> dict[int, Position] | None:
         """The positions, or None for a cursor that is absent, forged, damaged, or of another log or layout."""
@@ -81,14 +94,16 @@ class Cursors:
             return None
         return self._unpacked(body, len(self._head))
 
-    def _packed_one(self, partition: int, position: Position) -> bytes:
-        """The same for one: there is one of these with each event."""
-        body = bytearray(self._head)
-        body.append(_MARK_BYTES[0] << 1)
-        _append(body, partition)
-        _append(body, position[0])
-        body += _narrow(position[1], _MARK_BYTES[0]).to_bytes(_MARK_BYTES[0], "big")
-        return bytes(body)
+    def _signed(self, body: bytes | bytearray) -> bytes:
+        signed = b2a_base64(body + self._mac(self._keys[0], body), newline=False)
+        return signed.translate(_URL_SAFE, b"=")
+
+    def _head_of_one(self, partition: int) -> bytes:
+        head = bytearray(self._head)
+        head.append(_MARK_BYTES[0] << 1)
+        _append(head, partition)
+        self._heads_of_one[partition] = bytes(head)
+        return self._heads_of_one[partition]
 
     def _packed(self, positions: Mapping[int, Position]) -> bytes:
         listed = sorted(positions.items())
@@ -123,7 +138,7 @@ class Cursors:
         return positions or None
 
     @staticmethod
-    def _mac(key: bytes, body: bytes) -> bytes:
+    def _mac(key: bytes, body: bytes | bytearray) -> bytes:
         return hashlib.blake2b(body, key=key, digest_size=_MAC_BYTES).digest()
 
 

@@ -1,45 +1,88 @@
 """One status event as the hub hands it on: parsed once, framed once, whatever the number of its subscribers."""
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from json import JSONDecoder
 from json.decoder import WHITESPACE  # type: ignore[attr-defined]
-from uuid import UUID
-
-from pydantic_core import from_json
 
 from notifier.frames import text_frame
-from notifier.scopes import Key, chapter_key, mine_key, place_of, record_key
+from notifier.scopes import Key, place_of
 from schemas.events import StatusEvent
 from schemas.statuses import ImageStatus
+from schemas.words import TERMINAL
 
 _DECODER = JSONDecoder()
-_HEAD, _CURSOR, _TAIL = '{"type":"status","image":', ',"cursor":"', '"}'
-# as our outbox writes it: nothing nested stands before `data` (a quote inside of a string has a backslash before it)
+_HEAD, _CURSOR, _TAIL = b'{"type":"status","image":', b',"cursor":"', b'"}'
+_WORD = rb'"[^"\\\x00-\x1f]+"'
+_MAYBE = rb'(?:null|"[^"\\\x00-\x1f]*")'
+# member by member as our outbox writes them; any other event is valid too, and is read the long way
+_AS_WE_WRITE_IT = re.compile(
+    b", ?".join(
+        (
+            rb'\{"specversion" ?: ?"1\.0"',
+            rb'"id" ?: ?%b' % _WORD,
+            rb'"source" ?: ?%b' % _WORD,
+            rb'"type" ?: ?%b' % _WORD,
+            rb'"subject" ?: ?%b' % _MAYBE,
+            rb'"time" ?: ?"([^"\\\x00-\x1f]+)"',
+            rb'"datacontenttype" ?: ?%b' % _MAYBE,
+            rb'"sequence" ?: ?%b' % _MAYBE,
+            rb'"partitionkey" ?: ?%b' % _MAYBE,
+            rb'"traceparent" ?: ?%b' % _MAYBE,
+            rb'"data" ?: ?(?=\{)',
+        )
+    )
+)
 _UP_TO_DATA = re.compile(r'\s*\{[^{]*"data"\s*:\s*(?=\{)')
+_validated = ImageStatus.__pydantic_validator__.validate_json
 
 
 class Unreadable(Exception):
     """The bytes are no status event."""
 
 
-# not frozen: what forbids an assignment costs three times the making of one
-@dataclass(slots=True, eq=False)
 class Event:
-    """`frame` is the finished WebSocket frame; the ImageStatus in it, as the event carried it, begins `starts_at`."""
+    """`frame` is the finished WebSocket frame; the ImageStatus in it, as the event carried it, begins `starts_at`.
 
-    record_id: UUID
-    version: int
-    place: str | None
-    scene_number: int | None
-    created_at: datetime | None
-    terminal: bool
-    told_at: datetime | None
-    keys: tuple[Key, ...]
-    frame: bytes
-    starts_at: int
-    ends_at: int
+    `told_at` is POSIX time. Written out and not frozen: a data class that forbids assignments costs three times the
+    making of one, and there is one of each event.
+    """
+
+    __slots__ = (
+        "created_at",
+        "ends_at",
+        "frame",
+        "keys",
+        "place",
+        "record_id",
+        "scene_number",
+        "starts_at",
+        "terminal",
+        "told_at",
+        "version",
+    )
+
+    def __init__(
+        self,
+        data: ImageStatus,
+        place: str | None,
+        told_at: float | None,
+        keys: tuple[Key, ...],
+        frame: bytes,
+        starts_at: int,
+        ends_at: int,
+    ) -> None:
+        self.record_id = data.record_id
+        self.version = data.version
+        self.place = place
+        self.scene_number = data.scene_number
+        self.created_at = _aware(data.created_at)
+        self.terminal = data.status in TERMINAL
+        self.told_at = told_at
+        self.keys = keys
+        self.frame = frame
+        self.starts_at = starts_at
+        self.ends_at = ends_at
 
     @property
     def image(self) -> str:
@@ -52,70 +95,58 @@ class Event:
         return self.frame[self.ends_at + len(_CURSOR) : -len(_TAIL)].decode()
 
 
-def read(value: bytes, cursor: str) -> Event:
-    """`cursor` is the position after the event. Raises `Unreadable`."""
+def read(value: bytes, cursor: bytes) -> Event:
+    """`cursor` is the position after the event, as base64. Raises `Unreadable`."""
     try:
-        text = value.decode()
-        told_at, data, image = _as_we_write_it(text) or _as_anybody_may(text)
+        told_at, data, image = _as_we_write_it(value) or _as_anybody_may(value.decode())
     except ValueError as error:
         # a validation error's own text quotes the input
         raise Unreadable(type(error).__name__) from None
-    keys: list[Key] = []
+    keys: tuple[Key, ...] = ()
     if data.user_id is not None:
-        keys = [record_key(data.user_id, data.record_id), mine_key(data.user_id)]
+        user, record = data.user_id.int, data.record_id.int
+        keys = (("record", user, record), ("mine", user, None))
         if data.chapter_id is not None:
-            keys.append(chapter_key(data.user_id, data.chapter_id))
-    frame = text_frame(f"{_HEAD}{image}{_CURSOR}{cursor}{_TAIL}")
+            keys = (*keys, ("chapter", user, data.chapter_id.int))
+    frame = text_frame(b"".join((_HEAD, image, _CURSOR, cursor, _TAIL)))
     ends_at = len(frame) - len(_CURSOR) - len(cursor) - len(_TAIL)
-    return Event(
-        record_id=data.record_id,
-        version=data.version,
-        place=place_of(data.image_type, data.chapter_id, data.scene_number),
-        scene_number=data.scene_number,
-        created_at=_aware(data.created_at),
-        terminal=data.status.terminal,
-        told_at=_aware(told_at),
-        keys=tuple(keys),
-        frame=frame,
-        starts_at=ends_at - len(image.encode()),
-        ends_at=ends_at,
-    )
+    place = place_of(data.image_type, data.chapter_id, data.scene_number)
+    return Event(data, place, told_at, keys, frame, ends_at - len(image), ends_at)
 
 
-_Told = tuple[datetime | None, ImageStatus, str]
+_Told = tuple[float | None, ImageStatus, bytes]
 """When it was told, its image, and that one's own text, which is sent on without encoding it again."""
 
 
-def _as_we_write_it(text: str) -> _Told | None:
-    """Of an event whose last member is `data`: each byte is parsed once. None for any other, or one with a fault."""
-    usual = _UP_TO_DATA.match(text)
-    if usual is None or text[-1] != "}":
+def _as_we_write_it(value: bytes) -> _Told | None:
+    """Of an event as our outbox writes it: each byte is parsed once. None for any other, or one with a fault."""
+    ours = _AS_WE_WRITE_IT.match(value)
+    if ours is None or not value.endswith(b"}"):
         return None
-    start = usual.end()
-    image = text[start:-1]
+    image = value[ours.end() : -1]
     try:
-        # one JSON value, and so nothing but `data`
-        data = ImageStatus.model_validate_json(image)
-        envelope = from_json(text[:start] + "null}")
-        for member in ("id", "source", "type"):
-            if not envelope[member] or not isinstance(envelope[member], str):
-                return None
-        if envelope["specversion"] != "1.0":
-            return None
-        return datetime.fromisoformat(envelope["time"]), data, image
-    except (ValueError, KeyError, TypeError):
+        # one JSON value, and so nothing but `data`; what is sent on must be text as a whole, also where nobody reads it
+        if not image.isascii():
+            image.decode()
+        return _posix(datetime.fromisoformat(ours[1].decode())), _validated(image), image
+    except ValueError:
         return None
 
 
 def _as_anybody_may(text: str) -> _Told:
     """Raises ValueError for what is no status event."""
     told = StatusEvent.model_validate_json(text)
-    return told.time, told.data, _raw_data(text)
+    return _posix(told.time), told.data, _raw_data(text).encode()
 
 
 def _aware(moment: datetime | None) -> datetime | None:
     """One without a zone cannot be compared with those that have one."""
     return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _posix(moment: datetime | None) -> float | None:
+    aware = _aware(moment)
+    return None if aware is None else aware.timestamp()
 
 
 def _raw_data(text: str) -> str:

@@ -11,9 +11,8 @@ _CLOSE, _PING, _PONG = 0x88, 0x89, 0x8A
 _LONGEST_REASON = 123
 
 
-def text_frame(text: str) -> bytes:
-    """One unfragmented text message (RFC 6455 section 5.2)."""
-    payload = text.encode()
+def text_frame(payload: bytes) -> bytes:
+    """One unfragmented text message (RFC 6455 section 5.2), of UTF-8."""
     size = len(payload)
     if size < 126:
         return bytes((_TEXT, size)) + payload
@@ -39,7 +38,7 @@ def pong_frame(payload: bytes) -> bytes:
 
 
 def frame_of(frame: BaseModel) -> bytes:
-    return text_frame(frame.model_dump_json())
+    return text_frame(frame.model_dump_json().encode())
 
 
 def snapshot_frame(subscription: str, images: Iterable[str], cursor: str, resumed: str | None) -> bytes:
@@ -47,7 +46,7 @@ def snapshot_frame(subscription: str, images: Iterable[str], cursor: str, resume
     joined = ",".join(images)
     word = "null" if resumed is None else f'"{resumed}"'
     return text_frame(
-        f'{{"type":"snapshot","id":{subscription},"images":[{joined}],"cursor":"{cursor}","resumed":{word}}}'
+        f'{{"type":"snapshot","id":{subscription},"images":[{joined}],"cursor":"{cursor}","resumed":{word}}}'.encode()
     )
 
 

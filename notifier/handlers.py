@@ -15,7 +15,7 @@ import structlog
 
 from messaging.deliveries import Delivery
 from messaging.tail import OtherLog, Tail
-from notifier.cursors import Cursors, Position, mark_of
+from notifier.cursors import Cursors, mark_of
 from notifier.events import Event, Unreadable, read
 from notifier.hub import Hub
 from notifier.memory import Memory
@@ -92,7 +92,7 @@ class StatusEvents:
         after, mark = delivery.offset + 1, mark_of(delivery.value)
         event: Event | None = None
         try:
-            event = read(delivery.value, self._cursors.write({delivery.partition: Position(after, mark)}))
+            event = read(delivery.value, self._cursors.write_one(delivery.partition, after, mark))
         except Unreadable as error:
             metrics.count("status_events", outcome="poison")
             metrics.count("poison", topic=delivery.topic)

@@ -24,7 +24,9 @@ class _Stretch:
         self.refused_before = refused_before
         self.ends: deque[tuple[int, float, Event | None]] = deque()
         self.marks: dict[int, int] = {}
-        self.of_owner: dict[UUID, deque[tuple[int, Event]]] = {}
+        # owner -> the offset after an event -> that event; a dict, for of most owners there are few (an empty deque has
+        # 600 bytes)
+        self.of_owner: dict[int, dict[int, Event]] = {}
         # in a partition that is empty nothing stands before its first event
         self.first = start
 
@@ -37,7 +39,12 @@ class _Stretch:
         self.marks[end] = mark
         self.ends.append((end, now, event))
         if event is not None and event.keys:
-            self.of_owner.setdefault(_owner(event), deque()).append((end, event))
+            owner = event.keys[0][1]
+            events = self.of_owner.get(owner)
+            if events is None:
+                self.of_owner[owner] = {end: event}
+            else:
+                events[end] = event
 
     def forget_oldest(self) -> None:
         end, _, event = self.ends.popleft()
@@ -45,9 +52,9 @@ class _Stretch:
         self.marks.pop(self.first, None)
         self.first = end
         if event is not None and event.keys:
-            owner = _owner(event)
+            owner = event.keys[0][1]
             events = self.of_owner[owner]
-            events.popleft()
+            del events[end]
             if not events:
                 del self.of_owner[owner]
 
@@ -95,11 +102,11 @@ class Memory:
         of this reader: then nobody has been told of it."""
         stretch = self._stretches[partition]
         now = self._clock()
-        live = end > stretch.filled_at
         stretch.add(end, mark, event, now)
-        while len(stretch.ends) > self._most or (len(stretch.ends) > 1 and stretch.ends[0][1] < now - self._seconds):
+        ends = stretch.ends
+        while len(ends) > self._most or (len(ends) > 1 and ends[0][1] < now - self._seconds):
             stretch.forget_oldest()
-        return live
+        return end > stretch.filled_at
 
     @property
     def partitions(self) -> list[int]:
@@ -121,7 +128,7 @@ class Memory:
     def home(self, key: Key) -> int | None:
         """The partition of a record that something is known of."""
         for partition, stretch in self._stretches.items():
-            if any(key in event.keys for _, event in stretch.of_owner.get(key[1], ())):
+            if any(key in event.keys for event in stretch.of_owner.get(key[1], {}).values()):
                 return partition
         return None
 
@@ -130,7 +137,7 @@ class Memory:
         newest: dict[UUID, Event] = {}
         for partition, offset in offsets.items():
             found: list[Event] = []
-            for end, event in reversed(self._stretches[partition].of_owner.get(key[1], ())):
+            for end, event in reversed(self._stretches[partition].of_owner.get(key[1], {}).items()):
                 if end <= offset:
                     break
                 if key in event.keys:
@@ -174,7 +181,3 @@ def merge(newest: dict[UUID, Event], events: Iterable[Event]) -> None:
         if known is None or event.version >= known.version:
             newest.pop(event.record_id, None)
             newest[event.record_id] = event
-
-
-def _owner(event: Event) -> UUID:
-    return event.keys[0][1]

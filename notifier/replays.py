@@ -136,7 +136,7 @@ class Replays:
             position = Position(after, mark_of(delivery.value))
             # what cannot be read was counted by who follows the log
             with contextlib.suppress(Unreadable):
-                events.append((after, read(delivery.value, self._cursors.write({delivery.partition: position}))))
+                events.append((after, read(delivery.value, self._cursors.write_one(delivery.partition, *position))))
             if number % _YIELD_EVERY == _YIELD_EVERY - 1:
                 await asyncio.sleep(0)
         return events

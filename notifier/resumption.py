@@ -122,8 +122,8 @@ class Resumption:
     def _home(self, key: Key, partitions: list[int]) -> int | None:
         """The one partition of a scope, where it is known: a chapter's events all have its id as key."""
         kind, _, target = key
-        if kind == "chapter" and partitions:
-            return partition_of(str(target).encode(), partitions)
+        if kind == "chapter" and target is not None and partitions:
+            return partition_of(str(UUID(int=target)).encode(), partitions)
         return self._memory.home(key) if kind == "record" else None
 
 

@@ -1,26 +1,28 @@
 """What can be watched, and what all who watch the same have in common: whether its latest images are all terminal."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
 from uuid import UUID
 
-Key = tuple[str, UUID, UUID | None]
-"""A scope and its owner: what is subscribed to, and under what an event is looked up."""
+Key = tuple[str, int, int | None]
+"""A scope and its owner: what is subscribed to, and under what an event is looked up. Ids stand as numbers in it, for a
+UUID computes its hash anew, in Python, at each look."""
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
+_Known = tuple[datetime | None, int, int, bool]
+"""The newest of a place: when it was asked for, the record's number, its version, and whether that is terminal."""
+
 
 def record_key(user_id: UUID, record_id: UUID) -> Key:
-    return ("record", user_id, record_id)
+    return ("record", user_id.int, record_id.int)
 
 
 def mine_key(user_id: UUID) -> Key:
-    return ("mine", user_id, None)
+    return ("mine", user_id.int, None)
 
 
 def chapter_key(user_id: UUID, chapter_id: UUID) -> Key:
-    return ("chapter", user_id, chapter_id)
+    return ("chapter", user_id.int, chapter_id.int)
 
 
 def reaches(shared: UUID | None, key: Key) -> bool:
@@ -29,7 +31,7 @@ def reaches(shared: UUID | None, key: Key) -> bool:
     Of a record it is known only once that is read: see `shows`.
     """
     kind, _, target = key
-    return shared is None or kind == "record" or (kind == "chapter" and target == shared)
+    return shared is None or kind == "record" or (kind == "chapter" and target == shared.int)
 
 
 def shows(shared: UUID | None, place: str | None) -> bool:
@@ -45,22 +47,14 @@ def place_of(image_type: str, chapter_id: UUID | None, scene_number: int | None)
     return f"{chapter_id}/{scene_number}"
 
 
-class Known(NamedTuple):
-    """The newest that is known of a place. Ordered like requests: by time, then by id."""
-
-    created_at: datetime
-    record_id: UUID
-    version: int
-    terminal: bool
-
-
 class Latest:
     """`latest` of each place of one scope, as far as it was told."""
 
     __slots__ = ("_open", "_places", "heard", "loaded")
 
     def __init__(self) -> None:
-        self._places: dict[str, Known] = {}
+        # place, or the record's number where it has none -> the newest that is known of it
+        self._places: dict[str | int, _Known] = {}
         self._open = 0
         self.loaded = False
         """Whether a snapshot was read: before that the scope may hold more than is known here."""
@@ -70,30 +64,27 @@ class Latest:
     @property
     def finished(self) -> bool:
         """It holds at least one image, and all of its latest are terminal."""
-        return self.loaded and self._settled
+        return self.loaded and self._open == 0 and bool(self._places)
 
     @property
     def perhaps_finished(self) -> bool:
         """As far as it is known; whether that is all is not."""
-        return self.heard and not self.loaded and self._settled
-
-    @property
-    def _settled(self) -> bool:
-        return self._open == 0 and bool(self._places)
+        return self.heard and not self.loaded and self._open == 0 and bool(self._places)
 
     def learn(
         self, place: str | None, record_id: UUID, version: int, created_at: datetime | None, terminal: bool
     ) -> None:
-        """Take one image in, unless it is older than what is known."""
-        spot = place or str(record_id)
-        told = Known(created_at or _EARLIEST, record_id, version, terminal)
+        """Take one image in, unless it is older than what is known. Requests are in order of time, then of their id."""
+        record = record_id.int
+        spot = place or record
         known = self._places.get(spot)
         if known is not None:
-            if told[:2] < known[:2] or (told[:2] == known[:2] and version < known.version):
+            _, other, older_than, was_terminal = known
+            if record == other:
+                if version < older_than:
+                    return
+            elif (created_at or _EARLIEST, record) < (known[0] or _EARLIEST, other):
                 return
-            self._open -= not known.terminal
-        self._places[spot] = told
+            self._open -= not was_terminal
+        self._places[spot] = (created_at, record, version, terminal)
         self._open += not terminal
-
-    def __iter__(self) -> Iterator[Known]:
-        return iter(self._places.values())

@@ -157,13 +157,14 @@ class Snapshots:
             log.info("end_not_looked_up")
 
     async def _rows(self, key: Key) -> list[Image]:
-        kind, user_id, target = key
+        kind, owner, target = key
+        user_id = UUID(int=owner)
         match kind, target:
-            case "record", UUID():
-                image = await self._reader.record(user_id, target)
+            case "record", int():
+                image = await self._reader.record(user_id, UUID(int=target))
                 return [image] if image is not None else []
-            case "chapter", UUID():
-                return await self._reader.chapter(user_id, target)
+            case "chapter", int():
+                return await self._reader.chapter(user_id, UUID(int=target))
             case _:
                 return await self._reader.mine(user_id)
 

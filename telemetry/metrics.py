@@ -12,6 +12,7 @@ counter without labels is exported from the start, so that its first step is see
 """
 
 import threading
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -199,6 +200,36 @@ def _listed() -> dict[str, Metric]:
 def of_process() -> Metrics:
     """This process's metrics, made at first use."""
     return Metrics()
+
+
+class Tally:
+    """Observations of one histogram, told together: its locks and its search for a bucket cost each of thousands a
+    second dear. For one thread."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._sum = histogram._sum
+        self._buckets = histogram._buckets
+        self._bounds = histogram._upper_bounds
+        self._begin()
+
+    def observe(self, value: float) -> None:
+        # a bucket takes what is at most its bound, the last one whatever there is
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._total += value
+
+    def tell(self) -> None:
+        """From now on the histogram has what was observed here."""
+        counts, total = self._counts, self._total
+        self._begin()
+        if any(counts):
+            self._sum.inc(total)
+            for bucket, number in zip(self._buckets, counts, strict=True):
+                if number:
+                    bucket.inc(number)
+
+    def _begin(self) -> None:
+        self._counts = [0] * len(self._buckets)
+        self._total = 0.0
 
 
 def count(name: CounterName, amount: float = 1.0, /, **labels: str) -> None:

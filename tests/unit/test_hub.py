@@ -35,7 +35,7 @@ USER, STRANGER, CHAPTER = uuid4(), uuid4(), uuid4()
 
 
 def told(data: dict[str, Any]) -> Event:
-    return read(event(data), "cursor")
+    return read(event(data), b"cursor")
 
 
 def image(data: dict[str, Any]) -> Image:
@@ -177,7 +177,7 @@ def test_of_one_record_nothing_has_to_be_looked_up() -> None:
 def test_reading_gives_the_image_as_it_was_written() -> None:
     data = status(USER, CHAPTER, error_message='a "quoted" \\ tail, with {braces}: é')
     raw = event(data).replace(b'"data": ', b'"data"\n :\t')
-    found = read(raw, "c")
+    found = read(raw, b"c")
     assert found.image in raw.decode()
     assert found.image.startswith('{"record_id"')
     assert found.image.endswith("}")
@@ -186,7 +186,7 @@ def test_reading_gives_the_image_as_it_was_written() -> None:
 
 def test_a_data_member_inside_of_data_is_not_taken_for_it() -> None:
     data = {"data": {"data": 1}, **status(USER, CHAPTER)}
-    assert read(event(data), "c").image.startswith('{"data": {"data": 1}')
+    assert read(event(data), b"c").image.startswith('{"data": {"data": 1}')
 
 
 def test_data_is_found_wherever_it_stands() -> None:
@@ -194,7 +194,7 @@ def test_data_is_found_wherever_it_stands() -> None:
     envelope = json.loads(event(data))
     for odd in ({"a": {"data": {}}}, {"a": '"data": {'}, {"a": "{"}, {"data": data, "z": [{"data": {}}]}):
         changed = {**odd, **{name: value for name, value in envelope.items() if name not in odd}}
-        assert json.loads(read(json.dumps(changed).encode(), "c").image) == data
+        assert json.loads(read(json.dumps(changed).encode(), b"c").image) == data
 
 
 @pytest.mark.parametrize(
@@ -213,4 +213,4 @@ def test_data_is_found_wherever_it_stands() -> None:
 )
 def test_what_is_no_status_event_is_unreadable(value: bytes) -> None:
     with pytest.raises(Unreadable):
-        read(value, "c")
+        read(value, b"c")

@@ -30,7 +30,7 @@ class Log:
     def say(self, data: dict[str, Any]) -> Position:
         value = event(data)
         self.end += 1
-        self.told.append((self.end, read(value, "c")))
+        self.told.append((self.end, read(value, b"c")))
         assert self.memory.add(self.partition, self.end, mark_of(value), self.told[-1][1])
         return self.memory.position(self.partition)
 
@@ -86,7 +86,7 @@ def test_events_of_before_the_start_fill_it_and_are_no_news() -> None:
     memory = Memory(events=10, seconds=60.0)
     memory.begin({0: 5, 1: 0}, {0: 7, 1: 0})
     values = [event(status(USER, CHAPTER)) for _ in range(3)]
-    live = [memory.add(0, end, mark_of(value), read(value, "c")) for end, value in zip((6, 7, 8), values, strict=True)]
+    live = [memory.add(0, end, mark_of(value), read(value, b"c")) for end, value in zip((6, 7, 8), values, strict=True)]
     assert live == [False, False, True]
 
 

@@ -175,7 +175,7 @@ def test_who_crawls_is_ended_after_a_while() -> None:
 def test_frames_are_those_of_rfc_6455() -> None:
     for size in (0, 1, 125, 126, 127, 65_535, 65_536, 70_000):
         text = "é" * (size // 2) + "x" * (size % 2)
-        assert text_frame(text) == Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
+        assert text_frame(text.encode()) == Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
 
 def test_a_rate_is_spent_and_comes_back() -> None:

@@ -26,7 +26,7 @@ def data(record: int, version: int) -> dict[str, Any]:
 
 
 def told(record: int, version: int) -> Event:
-    return read(event(data(record, version)), "c")
+    return read(event(data(record, version)), b"c")
 
 
 def rows(versions: dict[int, int]) -> Snapshot:

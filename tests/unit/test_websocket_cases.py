@@ -41,11 +41,11 @@ class Echo:
     def receive(self, words: str) -> None:
         if words == "fail":
             raise RuntimeError("a fault of ours")
-        self.outlet.put(next(self._keys), text_frame(words))
+        self.outlet.put(next(self._keys), text_frame(words.encode()))
         self.heard.set()
 
     def receive_binary(self) -> None:
-        self.outlet.put(next(self._keys), text_frame(_BINARY_ECHO.decode()))
+        self.outlet.put(next(self._keys), text_frame(_BINARY_ECHO))
 
     def ping(self) -> None:
         self.outlet.put("ping", bytes((0x89, 0)))
@@ -332,7 +332,7 @@ def test_a_peer_that_does_not_read_is_gone_although_bytes_wait(server: Server) -
         number = 0
         while not echo.outlet.closed:
             number += 1
-            echo.outlet.put(number % 10, text_frame("x" * 10_000))
+            echo.outlet.put(number % 10, text_frame(b"x" * 10_000))
             await asyncio.sleep(0)
         await server.lines.empty()
         watching.cancel()
