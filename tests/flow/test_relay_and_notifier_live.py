@@ -21,6 +21,7 @@ from storage.settings import DatabaseSettings
 from tests.flow.living import PERIODS, READERS, STALL, alive_for, down, hangs, ready, stalled, until
 from tests.flow.pushing import house, settings_for
 from tests.flow.wire import Wire, wire_to
+from tests.silent import silence
 from web.health import Health
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
@@ -146,8 +147,7 @@ async def test_a_notifier_whose_reader_is_silent_however_often_it_is_made_anew(
         user, chapter = uuid4(), uuid4()
         await here.accept(user, chapter)
         # mended once
-        assert tail._consumer is not None
-        tail._consumer.pause(*tail._consumer.assignment())
+        await silence(tail)
         record_id = await here.accept(user, chapter, scene=2)
 
         async def all_read() -> bool:
@@ -156,8 +156,7 @@ async def test_a_notifier_whose_reader_is_silent_however_often_it_is_made_anew(
         await until(all_read)
         await _http_alive_for(here.http, 2 * STALL)
         # and never again
-        tail._assign = lambda: None  # type: ignore[method-assign]
-        tail._consumer.pause(*tail._consumer.assignment())
+        await silence(tail, for_ever=True)
         await here.change(record_id, progress=1)
 
         async def is_stalled() -> bool:
