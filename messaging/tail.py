@@ -14,7 +14,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from typing import Literal
 
 import structlog
