@@ -22,7 +22,7 @@ from tests.chaos.storm import Viewer
 from tests.chaos.street import SECRET
 
 _RECORDS = f"SELECT id, user_id, status, {STATUS_JSON} AS body FROM image_generations g WHERE user_id = ANY($1)"
-_OPEN = "SELECT FROM image_generations WHERE user_id = ANY($1) AND status IN ('pending', 'in_progress') LIMIT 1"
+_OPEN = "SELECT 1 FROM image_generations WHERE user_id = ANY($1) AND status IN ('pending', 'in_progress') LIMIT 1"
 _LEFT = """SELECT id, status, stage, attempt, retry_at, admitted_at, worker_id, updated_at, now() FROM image_generations
     WHERE user_id = ANY($1) AND status IN ('pending', 'in_progress')"""
 _OUTBOX = "SELECT id, topic FROM outbox LIMIT 1"

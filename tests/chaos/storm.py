@@ -61,6 +61,10 @@ async def watching(pages: Sequence[Page], within: float = 60.0) -> AsyncIterator
         await _ended(tasks)
 
 
+def _shown(image: dict[str, Any] | None) -> dict[str, Any] | None:
+    return None if image is None else {name: image[name] for name in _SHOWN}
+
+
 async def missing(pages: Sequence[Page], images: Images, within: float) -> list[str]:
     """What pages of one user do not show though it is theirs to show, having had so many seconds for it."""
     missed: list[str] = []
@@ -70,9 +74,9 @@ async def missing(pages: Sequence[Page], images: Images, within: float) -> list[
         def lacks(page: Page = page) -> list[str]:
             theirs = (one for one in images.items() if page.scope.get("chapter_id") in (None, one[1]["chapter_id"]))
             return [
-                f"{page.kind} {sorted(page.scope)}: {record} is {page.seen.get(record)}"
+                f"{page.kind} {sorted(page.scope)}: {record} is {_shown(image)}, seen {_shown(page.seen.get(record))}"
                 for record, image in theirs
-                if record not in page.seen or any(page.seen[record][name] != image[name] for name in _SHOWN)
+                if _shown(page.seen.get(record)) != _shown(image)
             ]
 
         await page.until(lambda lacks=lacks: not lacks(), max(0.0, left - asyncio.get_running_loop().time()))  # type: ignore[misc]
