@@ -147,17 +147,18 @@ class Measurement:
         event = status_event(user, chapter, str(uuid.UUID(int=self._versions)), 1, words)
         await self._producer.send(self._topic, event, partition=self._versions % self._partitions)
 
-    async def _publish_together(self, users: Sequence[str]) -> None:
-        """One event to each, in one batch, as a relay sends what it finds: an event at a time, the producer and Kafka
-        would need more of their core than there is."""
+    async def _publish_together(self, users: Sequence[uuid.UUID], count: int) -> None:
+        """Events to so many of these, in one batch, as a relay sends what it finds: an event at a time, the producer
+        and Kafka would need more of their core than there is. All of a user's go to one partition."""
+        partition = random.randrange(self._partitions)
         batch = self._producer.create_batch()
-        for user in users:
+        for user in map(str, random.choices(users[partition :: self._partitions], k=count)):
             self._versions += 1
-            event = status_event(user, user, str(uuid.UUID(int=self._versions)), 1, f"@{time.perf_counter_ns()}@")
+            event = status_event(user, user, user, self._versions, f"@{time.perf_counter_ns()}@")
             if batch.append(key=None, value=event, timestamp=None) is None:
                 sys.exit("the batch is full: a rate that this machine does not reach")
         batch.close()
-        await self._producer.send_batch(batch, self._topic, partition=random.randrange(self._partitions))
+        await self._producer.send_batch(batch, self._topic, partition=partition)
 
     async def _idle(self, users: Sequence[uuid.UUID]) -> list[str | None]:
         """Many who wait; gives the cursors they leave with."""
@@ -200,7 +201,7 @@ class Measurement:
         sent = 0
         while sent < count:
             due = min(count, int((time.perf_counter() - began) * rate) + 1)
-            await self._publish_together([str(random.choice(users)) for _ in range(due - sent)])
+            await self._publish_together(users, due - sent)
             sent = due
             await asyncio.sleep(max(_TICK, began + sent / rate - time.perf_counter()))
         await self._all_there(crowd, arrived)

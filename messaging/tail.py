@@ -170,8 +170,11 @@ class Tail:
                 for event in batch:
                     self._positions[event.partition] = event.offset + 1
                 self._batches += 1
+                came_at = time.monotonic()
                 yield batch
-                if pause := pace.pause(len(batch), time.monotonic()):
+                now = time.monotonic()
+                # more has come meanwhile, so that the time it took counts as a pause
+                if (pause := pace.pause(len(batch), now) - (now - came_at)) > 0:
                     await asyncio.sleep(pause)
 
     async def stop(self, timeout: float = _CLOSE_SECONDS) -> None:

@@ -1,6 +1,7 @@
 """What can be watched, and what all who watch the same have in common: whether its latest images are all terminal."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from uuid import UUID
 
 Key = tuple[str, int, int | None]
@@ -44,7 +45,13 @@ def place_of(image_type: str, chapter_id: UUID | None, scene_number: int | None)
     """Where an image belongs: the same text that `storage.reading` gives."""
     if image_type != "scene" or chapter_id is None or scene_number is None:
         return None
-    return f"{chapter_id}/{scene_number}"
+    return _place(chapter_id.int, scene_number)
+
+
+@lru_cache(maxsize=8192)
+def _place(chapter: int, scene_number: int) -> str:
+    # a scene changes five times and more, and a UUID writes itself in Python
+    return f"{UUID(int=chapter)}/{scene_number}"
 
 
 class Latest:
