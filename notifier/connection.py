@@ -195,7 +195,7 @@ class Connection(Identified):
     # what it gets
 
     def _send(self, event: Event) -> None:
-        self.outlet.put(event.record_id, event.frame)
+        self.outlet.put(event.record, event.frame)
         if not self._subscriptions.mine:
             return
         assert self.caller is not None

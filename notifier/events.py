@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime
 from json import JSONDecoder
 from json.decoder import WHITESPACE  # type: ignore[attr-defined]
+from uuid import UUID
 
 from notifier.frames import text_frame
 from notifier.scopes import Key, place_of
@@ -44,17 +45,19 @@ class Unreadable(Exception):
 class Event:
     """`frame` is the finished WebSocket frame; the ImageStatus in it, as the event carried it, begins `starts_at`.
 
-    `told_at` is POSIX time. Written out and not frozen: a data class that forbids assignments costs three times the
-    making of one, and there is one of each event.
+    `record`, `owner` and `chapter` are ids as numbers, `told_at` is POSIX time. Thousands of these are kept, and each
+    object more is one that the garbage collector looks through while pictures wait: so ids and keys are made when asked
+    for. Not frozen: a data class that forbids assignments costs three times the making of one.
     """
 
     __slots__ = (
+        "chapter",
         "created_at",
         "ends_at",
         "frame",
-        "keys",
+        "owner",
         "place",
-        "record_id",
+        "record",
         "scene_number",
         "starts_at",
         "terminal",
@@ -62,27 +65,34 @@ class Event:
         "version",
     )
 
-    def __init__(
-        self,
-        data: ImageStatus,
-        place: str | None,
-        told_at: float | None,
-        keys: tuple[Key, ...],
-        frame: bytes,
-        starts_at: int,
-        ends_at: int,
-    ) -> None:
-        self.record_id = data.record_id
+    def __init__(self, data: ImageStatus, told_at: float | None, frame: bytes, starts_at: int, ends_at: int) -> None:
+        user_id, chapter_id = data.user_id, data.chapter_id
+        self.record = data.record_id.int
+        self.owner = None if user_id is None else user_id.int
+        self.chapter = None if chapter_id is None else chapter_id.int
         self.version = data.version
-        self.place = place
+        self.place = place_of(data.image_type, chapter_id, data.scene_number)
         self.scene_number = data.scene_number
         self.created_at = _aware(data.created_at)
         self.terminal = data.status in TERMINAL
         self.told_at = told_at
-        self.keys = keys
         self.frame = frame
         self.starts_at = starts_at
         self.ends_at = ends_at
+
+    @property
+    def record_id(self) -> UUID:
+        return UUID(int=self.record)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The scopes it belongs to; none where it has no owner."""
+        owner = self.owner
+        if owner is None:
+            return ()
+        if self.chapter is None:
+            return ("record", owner, self.record), ("mine", owner, None)
+        return ("record", owner, self.record), ("mine", owner, None), ("chapter", owner, self.chapter)
 
     @property
     def image(self) -> str:
@@ -102,16 +112,9 @@ def read(value: bytes, cursor: bytes) -> Event:
     except ValueError as error:
         # a validation error's own text quotes the input
         raise Unreadable(type(error).__name__) from None
-    keys: tuple[Key, ...] = ()
-    if data.user_id is not None:
-        user, record = data.user_id.int, data.record_id.int
-        keys = (("record", user, record), ("mine", user, None))
-        if data.chapter_id is not None:
-            keys = (*keys, ("chapter", user, data.chapter_id.int))
     frame = text_frame(b"".join((_HEAD, image, _CURSOR, cursor, _TAIL)))
     ends_at = len(frame) - len(_CURSOR) - len(cursor) - len(_TAIL)
-    place = place_of(data.image_type, data.chapter_id, data.scene_number)
-    return Event(data, place, told_at, keys, frame, ends_at - len(image), ends_at)
+    return Event(data, told_at, frame, ends_at - len(image), ends_at)
 
 
 _Told = tuple[float | None, ImageStatus, bytes]

@@ -64,7 +64,7 @@ class Hub:
         if scope is not None:
             for image in images:
                 terminal = image.status in TERMINAL
-                scope.latest.learn(image.place, image.record_id, image.version, image.created_at, terminal)
+                scope.latest.learn(image.place, image.record_id.int, image.version, image.created_at, terminal)
             before, scope.latest.loaded = scope.latest.loaded, True
             if not before and scope.latest.finished:
                 # who went on from a cursor could not know; who asked for this snapshot says so himself
@@ -78,7 +78,7 @@ class Hub:
             return
         latest = scope.latest
         for event in events:
-            latest.learn(event.place, event.record_id, event.version, event.created_at, event.terminal)
+            latest.learn(event.place, event.record, event.version, event.created_at, event.terminal)
             # of one record there is no more to know
             latest.loaded = latest.loaded or key[0] == "record"
         latest.heard = True
@@ -100,7 +100,7 @@ class Hub:
             watched = True
             latest = scope.latest
             before = latest.finished
-            latest.learn(event.place, event.record_id, event.version, event.created_at, event.terminal)
+            latest.learn(event.place, event.record, event.version, event.created_at, event.terminal)
             for listener in scope.listeners:
                 try:
                     listener.offer(event)

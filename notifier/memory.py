@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from uuid import UUID
 
 from notifier.cursors import Position, same_mark
 from notifier.events import Event
@@ -22,7 +21,10 @@ class _Stretch:
         self.next = start
         self.filled_at = filled_at
         self.refused_before = refused_before
-        self.ends: deque[tuple[int, float, Event | None]] = deque()
+        # three of the same length: of one with tuples the garbage collector would look through each
+        self.ends: deque[int] = deque()
+        self.added_at: deque[float] = deque()
+        self.events: deque[Event | None] = deque()
         self.marks: dict[int, int] = {}
         # owner -> the offset after an event -> that event; a dict, for of most owners there are few (an empty deque has
         # 600 bytes)
@@ -37,26 +39,28 @@ class _Stretch:
     def add(self, end: int, mark: int, event: Event | None, now: float) -> None:
         self.next = end
         self.marks[end] = mark
-        self.ends.append((end, now, event))
-        if event is not None and event.keys:
-            owner = event.keys[0][1]
-            events = self.of_owner.get(owner)
+        self.ends.append(end)
+        self.added_at.append(now)
+        self.events.append(event)
+        if event is not None and event.owner is not None:
+            events = self.of_owner.get(event.owner)
             if events is None:
-                self.of_owner[owner] = {end: event}
+                self.of_owner[event.owner] = {end: event}
             else:
                 events[end] = event
 
     def forget_oldest(self) -> None:
-        end, _, event = self.ends.popleft()
+        end = self.ends.popleft()
+        self.added_at.popleft()
+        event = self.events.popleft()
         # what follows the forgotten event is still whole
         self.marks.pop(self.first, None)
         self.first = end
-        if event is not None and event.keys:
-            owner = event.keys[0][1]
-            events = self.of_owner[owner]
+        if event is not None and event.owner is not None:
+            events = self.of_owner[event.owner]
             del events[end]
             if not events:
-                del self.of_owner[owner]
+                del self.of_owner[event.owner]
 
     def holds(self, position: Position) -> bool:
         """Whether all that came after this position is here, and the event before it is the one that it names."""
@@ -103,8 +107,8 @@ class Memory:
         stretch = self._stretches[partition]
         now = self._clock()
         stretch.add(end, mark, event, now)
-        ends = stretch.ends
-        while len(ends) > self._most or (len(ends) > 1 and ends[0][1] < now - self._seconds):
+        added_at = stretch.added_at
+        while len(added_at) > self._most or (len(added_at) > 1 and added_at[0] < now - self._seconds):
             stretch.forget_oldest()
         return end > stretch.filled_at
 
@@ -134,7 +138,7 @@ class Memory:
 
     def since(self, key: Key, offsets: Mapping[int, int]) -> list[Event]:
         """Of each record of a scope that changed at or after these offsets (partition -> offset) its newest event."""
-        newest: dict[UUID, Event] = {}
+        newest: dict[int, Event] = {}
         for partition, offset in offsets.items():
             found: list[Event] = []
             for end, event in reversed(self._stretches[partition].of_owner.get(key[1], {}).items()):
@@ -173,11 +177,11 @@ class Memory:
         )
 
 
-def merge(newest: dict[UUID, Event], events: Iterable[Event]) -> None:
-    """Keep of each record its newest event, in the order in which the newest ones came."""
+def merge(newest: dict[int, Event], events: Iterable[Event]) -> None:
+    """Keep of each record (its number) its newest event, in the order in which the newest ones came."""
     for event in events:
-        known = newest.get(event.record_id)
+        known = newest.get(event.record)
         # of two alike either will do; across a takeover an older one may come later
         if known is None or event.version >= known.version:
-            newest.pop(event.record_id, None)
-            newest[event.record_id] = event
+            newest.pop(event.record, None)
+            newest[event.record] = event

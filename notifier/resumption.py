@@ -96,7 +96,7 @@ class Resumption:
         # memory has what came while the log was read, unless that was more than it takes
         if not all(self._memory.holds(one, end) for one, end in ends.items()):
             return None
-        newest: dict[UUID, Event] = {}
+        newest: dict[int, Event] = {}
         for one, position in at.items():
             since = position.offset
             if one in forgotten:

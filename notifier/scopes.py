@@ -78,11 +78,9 @@ class Latest:
         """As far as it is known; whether that is all is not."""
         return self.heard and not self.loaded and self._open == 0 and bool(self._places)
 
-    def learn(
-        self, place: str | None, record_id: UUID, version: int, created_at: datetime | None, terminal: bool
-    ) -> None:
-        """Take one image in, unless it is older than what is known. Requests are in order of time, then of their id."""
-        record = record_id.int
+    def learn(self, place: str | None, record: int, version: int, created_at: datetime | None, terminal: bool) -> None:
+        """Take one image in, unless it is older than what is known. Requests are in order of time, then of their id
+        (`record`, as a number)."""
         spot = place or record
         known = self._places.get(spot)
         if known is not None:

@@ -158,7 +158,7 @@ class _Stream(Response):
 
     def offer(self, event: Event) -> None:
         if self._subscriptions.take(event):
-            self._put(event.record_id, _message("status", event.frame, event.cursor))
+            self._put(event.record, _message("status", event.frame, event.cursor))
 
     def ended(self, key: Key) -> None:
         if self._subscription.held is None:
@@ -172,7 +172,7 @@ class _Stream(Response):
         shown, later = self._subscriptions.settle(self._subscription, snapshot)
         self._put("snapshot", _message("snapshot", shown, snapshot.cursor))
         for event in later:
-            self._put(event.record_id, _message("status", event.frame, event.cursor))
+            self._put(event.record, _message("status", event.frame, event.cursor))
         if self._streams.hub.finished(self._key):
             self._put("end", _message("end", self._subscription.end_frame))
         self._over = self._over or scope["method"] == "HEAD"

@@ -105,7 +105,7 @@ class Subscriptions:
 
     def take(self, event: Event) -> bool:
         """Whether the event is to be sent now; else it was seen, or waits for a snapshot."""
-        record = event.record_id.int
+        record = event.record
         wanted = not self._loading or self._hold(event)
         if event.version <= self._seen.get(record, -1) or not wanted:
             return False
@@ -140,7 +140,7 @@ class Subscriptions:
             event = held.pop(image.record_id, None)
             version, text = image.version, image.text
             if event is not None and event.version > version:
-                if self._seen.get(event.record_id.int, -1) >= event.version:
+                if self._seen.get(event.record, -1) >= event.version:
                     version, text = event.version, event.image
                 else:
                     later.append(event)
@@ -152,12 +152,12 @@ class Subscriptions:
                 self._seen[image.record_id.int] = version
         newest = {image.place: image for image in snapshot.images} if held else {}
         for event in held.values():
-            if self._seen.get(event.record_id.int, -1) < event.version:
+            if self._seen.get(event.record, -1) < event.version:
                 later.append(event)
             elif snapshot.whole and _belongs(event, newest.get(event.place)):
                 texts.append(event.image)
         for event in later:
-            self._seen[event.record_id.int] = event.version
+            self._seen[event.record] = event.version
         return snapshot_frame(subscription.quoted, texts, snapshot.cursor, snapshot.resumed), later
 
 

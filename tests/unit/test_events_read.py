@@ -70,8 +70,8 @@ def test_times_without_a_zone_are_utc_and_stop_nothing(moment: str) -> None:
     midnight = datetime(2026, 1, 1, tzinfo=UTC)
     assert (found.created_at, found.told_at) == (midnight, midnight.timestamp())
     latest = Latest()
-    latest.learn(found.place, found.record_id, 1, found.created_at, False)
-    latest.learn(found.place, UUID(int=9), 1, datetime(2026, 1, 2, tzinfo=UTC), True)
+    latest.learn(found.place, found.record, 1, found.created_at, False)
+    latest.learn(found.place, 9, 1, datetime(2026, 1, 2, tzinfo=UTC), True)
 
 
 def test_no_event_is_read_from_its_beginning_alone() -> None:
