@@ -1,7 +1,7 @@
 """How long a reader leaves Kafka alone between two fetches: not at all when little comes, a moment when much does.
 
-A fetch costs aiokafka some 200 us of CPU, whatever is in it, and without a pause there are one or two events in each at
-five thousand a second. Waiting for a few more makes each of them cheaper, and later by less than the pause.
+A fetch costs some 200 us of CPU, most of it system calls, whatever is in it, and without a pause there are few events
+in each at five thousand a second. Waiting for some more makes each of them cheaper, and later by less than the pause.
 """
 
 import math
@@ -21,7 +21,7 @@ class Pace:
         self._rate = 0.0
 
     def pause(self, events: int, now: float) -> float:
-        """Seconds to wait after so many events have come."""
+        """Seconds to wait after so many events have come, the time that they take among them."""
         elapsed = max(now - self._seen_at, 1e-6)
         self._seen_at = now
         self._rate += (events / elapsed - self._rate) * (1 - math.exp(-elapsed / _MEMORY))

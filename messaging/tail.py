@@ -1,8 +1,9 @@
 """Reads one topic as a whole: every partition, without a group, each event once, in the order of its partition.
 
 Not FastStream's subscriber without a group: when a partition is added that one starts all partitions anew at the end,
-and events are lost (measured). Here the assignment is ours; a new partition is read from its first event, the others go
-on where they were. Positions are kept here too, so that a consumer that went silent can be replaced.
+and events are lost (measured). Here a new partition is read from its first event, and the others go on where they were.
+Fetching is our own as well (`messaging.sessions`). Positions are kept here too, so that a reader that went silent can
+be replaced.
 
 Beside it Kafka itself is asked each `kafka_watch` seconds how the topic stands: a missing one is made, new partitions
 are taken in, a consumer that is silent although there is more is made anew (aio-libs/aiokafka#1037, #712), and a log
