@@ -22,6 +22,7 @@ from aiokafka.errors import (
     NotLeaderForPartitionError,
     OffsetOutOfRangeError,
     ReplicaNotAvailableError,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     for_code,
 )
@@ -44,11 +45,15 @@ _MOVED = {
         KafkaStorageError,
     )
 } | {74, 75, 78}
-"""Codes after which the partition is asked for again, once it is known who leads it; the last are FENCED_LEADER_EPOCH,
-UNKNOWN_LEADER_EPOCH and OFFSET_NOT_AVAILABLE."""
+"""Codes that are to be expected while leaders change; the last are FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH and
+OFFSET_NOT_AVAILABLE."""
 _FIRST = -2
 """In a question for offsets: the first that there is."""
 _LAST_EPOCH = 2**31 - 1
+
+
+class EndLost(Exception):
+    """The log ends before what was read of it: it is another one, or has lost its end."""
 
 
 class Session:
@@ -76,8 +81,8 @@ class Sessions:
     """`client` is a bootstrapped AIOKafkaClient that knows the topic; `offsets`: partition -> where to begin.
 
     `topic` is its name in Kafka, `logical` the one that deliveries bear. `wait` and `retry` are seconds: how long a
-    broker may wait for something new, and until it is asked again after a failure. What is gone from the log
-    (retention, a new log) is passed over: reading goes on with the first there is.
+    broker may wait for something new, and until it is asked again after a failure. What retention has removed is passed
+    over: reading goes on with the first there is.
     """
 
     def __init__(
@@ -94,7 +99,9 @@ class Sessions:
         self._resting: dict[int, float] = {}
         self._unread: Iterator[Delivery] = iter(())
         self._lost: set[int] = set()
+        self._damaged: KafkaError | None = None
         self._refresh_at = 0.0
+        self._closed = False
 
     def add(self, offsets: Mapping[int, int]) -> None:
         """Read these partitions too."""
@@ -103,44 +110,65 @@ class Sessions:
     async def read(self, within: float, most: int) -> list[Delivery]:
         """Up to `most` events; none when nothing came `within` seconds, and now and then earlier.
 
-        Raises KafkaError for what asking again does not mend: no access to the topic, a batch that is damaged.
+        Raises KafkaError for what asking again does not mend (no access to the topic, a batch that is damaged), once
+        all else has been given; `EndLost`.
         """
         if events := list(islice(self._unread, most)):
             return events
-        if self._lost:
-            await self._find()
-        self._ask()
+        if self._damaged is not None:
+            raise self._damaged
+        for partition in list(self._lost):
+            await self._find(partition, within)
+        # who is to be asked again soon is not to wait for others' answers
+        patience = within if self._ask() else min(within, self._retry)
         if not self._asking:
-            # nobody leads anything, or whoever does has just failed
-            await asyncio.sleep(min(within, self._retry))
+            await asyncio.sleep(patience)
             return []
-        done, _ = await asyncio.wait(self._asking.values(), timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(self._asking.values(), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         parts: list[Part] = []
         for node in [node for node, asking in self._asking.items() if asking in done]:
             parts += self._take(node, self._asking.pop(node))
         self._unread = self._records(parts)
         return list(islice(self._unread, most))
 
+    @property
+    def offsets(self) -> dict[int, int]:
+        """Partition -> offset after the last event that was given, or was passed over."""
+        return self._offsets
+
     async def close(self) -> None:
+        self._closed = True
         asking, self._asking = list(self._asking.values()), {}
         for one in asking:
             one.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
 
-    def _ask(self) -> None:
-        """Each broker that owes no answer, for the partitions that it leads."""
-        now = asyncio.get_running_loop().time()
+    def _ask(self) -> bool:
+        """Each broker that owes no answer, for the partitions that it leads; whether all partitions are asked for."""
+        if self._closed:
+            return True
         led: dict[int, list[int]] = {}
-        for partition in self._offsets:
-            leader = self._client.cluster.leader_for_partition(TopicPartition(self._topic, partition))
-            if leader is None or leader < 0:
-                self._refresh()
-            else:
+        for partition in self._offsets.keys() - self._lost:
+            leader = self._leader(partition)
+            if leader is not None:
                 led.setdefault(leader, []).append(partition)
+        complete = sum(map(len, led.values())) == len(self._offsets)
         for node, partitions in led.items():
-            if node not in self._asking and self._resting.get(node, 0.0) <= now:
-                session = self._sessions.setdefault(node, Session())
-                self._asking[node] = asyncio.ensure_future(self._client.send(node, self._request(session, partitions)))
+            if node in self._asking:
+                continue
+            if self._rests(node):
+                complete = False
+                continue
+            session = self._sessions.setdefault(node, Session())
+            self._asking[node] = asyncio.ensure_future(self._client.send(node, self._request(session, partitions)))
+        return complete
+
+    def _leader(self, partition: int) -> int | None:
+        leader = self._client.cluster.leader_for_partition(TopicPartition(self._topic, partition))
+        if leader is None or leader < 0:
+            self._refresh()
+            return None
+        return int(leader)
 
     def _request(self, session: Session, partitions: list[int]) -> Fetch:
         told, offsets = session.told, self._offsets
@@ -165,6 +193,7 @@ class Sessions:
         if answer.error:
             session.begin_anew(known=answer.error == InvalidFetchSessionEpoch.errno)
             if answer.error not in (FetchSessionIdNotFound.errno, InvalidFetchSessionEpoch.errno):
+                log.warning("kafka_fetch_failed", topic=self._topic, node=node, error=for_code(answer.error).__name__)
                 self._rest(node)
             return []
         session.answered(answer.session)
@@ -173,16 +202,17 @@ class Sessions:
     def _is_whole(self, node: int, part: Part) -> bool:
         if not part.error:
             return bool(part.records)
-        session = self._sessions[node]
-        # else it would not be named again
-        session.told.pop(part.partition, None)
-        if part.error == OffsetOutOfRangeError.errno:
+        error = for_code(part.error)
+        if error is OffsetOutOfRangeError:
             self._lost.add(part.partition)
-        elif part.error in _MOVED:
+        elif error is TopicAuthorizationFailedError:
+            self._damaged = error(f"partition {part.partition} of {self._topic}")
+        else:
+            # mostly another one leads it now; the broker names it again by itself for as long as it has a fault
+            if part.error not in _MOVED:
+                log.warning("kafka_fetch_failed", topic=self._topic, partition=part.partition, error=error.__name__)
             self._refresh()
             self._rest(node)
-        else:
-            raise for_code(part.error)(f"partition {part.partition} of {self._topic}")
         return False
 
     def _refresh(self) -> None:
@@ -195,21 +225,30 @@ class Sessions:
     def _rest(self, node: int) -> None:
         self._resting[node] = asyncio.get_running_loop().time() + self._retry
 
-    async def _find(self) -> None:
-        """Where the log begins, of those partitions whose offset it does not have."""
-        for partition in list(self._lost):
-            leader = self._client.cluster.leader_for_partition(TopicPartition(self._topic, partition))
-            if leader is None or leader < 0:
-                return
-            try:
+    def _rests(self, node: int) -> bool:
+        return self._resting.get(node, 0.0) > asyncio.get_running_loop().time()
+
+    async def _find(self, partition: int, within: float) -> None:
+        """Where the log begins, of a partition whose offset it does not have."""
+        leader = self._leader(partition)
+        if leader is None or self._rests(leader) or self._closed:
+            return
+        try:
+            async with asyncio.timeout(within):
                 answer = await self._client.send(leader, OffsetRequest(-1, 0, [(self._topic, [(partition, _FIRST)])]))
-            except (KafkaError, OSError, TimeoutError):
-                self._rest(leader)
-                return
-            ((_, ((_, error, _, offset),)),) = answer.topics
-            if not error:
-                self._offsets[partition] = offset
-                self._lost.discard(partition)
+        except (KafkaError, OSError, TimeoutError):
+            self._rest(leader)
+            return
+        ((_, ((_, error, _, offset),)),) = answer.topics
+        if error:
+            self._refresh()
+            self._rest(leader)
+        elif offset < self._offsets[partition]:
+            # it begins before us, and so it must end before us too
+            raise EndLost(f"partition {partition} of {self._topic} ends before {self._offsets[partition]}")
+        else:
+            self._offsets[partition] = offset
+            self._lost.discard(partition)
 
     def _records(self, parts: list[Part]) -> Iterator[Delivery]:
         offsets, logical = self._offsets, self._logical
@@ -218,7 +257,8 @@ class Sessions:
             while batches.has_next():
                 batch = batches.next_batch()
                 if not batch.validate_crc():
-                    raise CorruptRecordException(f"a batch of partition {partition} of {self._topic}")
+                    self._damaged = CorruptRecordException(f"a batch of partition {partition} of {self._topic}")
+                    break
                 try:
                     # control batches say where a transaction ended
                     for record in () if batch.is_control_batch else batch:

@@ -27,7 +27,7 @@ from messaging.lookout import Log, Lookout
 from messaging.names import client_options, real_topic
 from messaging.pace import Pace
 from messaging.provision import KafkaAway, provide
-from messaging.sessions import Sessions
+from messaging.sessions import EndLost, Sessions
 from messaging.settings import KafkaSettings
 from messaging.stillness import Standing, Stillness
 from telemetry import metrics
@@ -117,6 +117,7 @@ class Tail:
             try:
                 async with self._opening:
                     found = await self._found()
+                    await self._close()
                     await self._open()
                     self._positions = await self._resolve(at, found, most)
                     self._log, self._other_log, self._trouble = found.id, False, None
@@ -147,6 +148,8 @@ class Tail:
             if self._silent:
                 self._silent = False
                 await self._close()
+                # it may be over by now
+                continue
             try:
                 if self._consumer is None:
                     async with self._opening:
@@ -157,6 +160,9 @@ class Tail:
                 # of its own accord it returns in time, unless it hangs
                 async with asyncio.timeout(self._settings.kafka_watch + self._settings.kafka_stall):
                     batch = await sessions.read(self._settings.kafka_watch, _MAX_RECORDS)
+            except EndLost as error:
+                self._replaced(str(error))
+                continue
             except (KafkaError, OSError, TimeoutError) as error:
                 if self._stopping.is_set():
                     return
@@ -166,10 +172,10 @@ class Tail:
                 await self._pause(min(0.5, self._settings.kafka_backoff))
                 continue
             self._trouble = None
+            # before the yield: whoever asks for positions while handling this batch is past it. Without a batch too:
+            # what ends a transaction is no event, and would seem to wait for ever
+            self._positions.update(sessions.offsets)
             if batch:
-                # before the yield: whoever asks for positions while handling this batch is past it
-                for event in batch:
-                    self._positions[event.partition] = event.offset + 1
                 self._batches += 1
                 came_at = time.monotonic()
                 yield batch

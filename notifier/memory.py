@@ -57,10 +57,11 @@ class _Stretch:
         self.marks.pop(self.first, None)
         self.first = end
         if event is not None and event.owner is not None:
-            events = self.of_owner[event.owner]
-            del events[end]
+            # an offset that came twice was kept once
+            events = self.of_owner.get(event.owner, {})
+            events.pop(end, None)
             if not events:
-                del self.of_owner[event.owner]
+                self.of_owner.pop(event.owner, None)
 
     def holds(self, position: Position) -> bool:
         """Whether all that came after this position is here, and the event before it is the one that it names."""
