@@ -34,7 +34,7 @@ log = structlog.get_logger()
 EXIT_LATE = 70
 """Exit code of a process that had to leave without having finished its stop."""
 _BACKLOG = 2048
-_GC_THRESHOLDS = (5_000, 50, 20)
+_GC_THRESHOLDS = (5_000, 10, 100)
 _GRACE = 5.0
 _OPEN_FILES = 65_536
 # longer than the idle time of common proxies (nginx 60 s), so that the proxy closes first and no request is lost
