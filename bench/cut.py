@@ -12,10 +12,6 @@ watch one chapter, in which one record after another gets its next version; they
 import argparse
 import asyncio
 import contextlib
-import json
-import logging
-import os
-import platform
 import random
 import sys
 import time
@@ -25,15 +21,15 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import structlog
 import uvloop
 from aiokafka import AIOKafkaProducer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ground import SECRET, Ground, ground, raise_open_files
+from cores import alone, announce, apart
+from ground import SECRET, Ground, raise_open_files
 from listeners import status_event, token_of
-from push import LOAD_CORE, SERVER_CORE, SIDES, pin
+from push import SIDES
 
 from messaging.names import real_topic
 from schemas.topics import STATUS
@@ -85,11 +81,7 @@ async def measure(ground: Ground, side: str, asked: argparse.Namespace) -> dict[
     async with ground.site() as site, AsyncExitStack() as stack:
         server = site.process(side, SIDES[side])
         producer = AIOKafkaProducer(bootstrap_servers=site.kafka_servers, linger_ms=0, acks=1)
-        stack.push_async_callback(asyncio.to_thread, server.kill)
-        server.launch()
-        await asyncio.to_thread(server.wait_ready)
-        assert server.pid is not None
-        pin(server.pid, SERVER_CORE)
+        stack.enter_context(alone(server))
         await producer.start()
         stack.push_async_callback(producer.stop)
         clients = Clients(server.http_url, asked.clients, user, chapter)
@@ -133,16 +125,9 @@ async def run(ground: Ground, asked: argparse.Namespace) -> None:
 
 def main() -> None:
     asked = arguments()
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
-    print(json.dumps(vars(asked)), flush=True)
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    announce(asked)
     raise_open_files(5 * asked.clients)
-    with ground() as servers:
-        for server in (servers.kafka, servers.postgres):
-            assert server.pid is not None
-            pin(server.pid, LOAD_CORE)
-        os.sched_setaffinity(0, {LOAD_CORE})
+    with apart() as servers:
         uvloop.run(run(servers, asked))
 
 

@@ -12,9 +12,7 @@ a record, of a whole chapter.
 import argparse
 import asyncio
 import json
-import logging
 import os
-import platform
 import statistics
 import sys
 import time
@@ -23,14 +21,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-import structlog
 import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ground import SECRET, Ground, Site, accept, connected, cpu_of, ground, percentile, raise_open_files, rss_kb
+from cores import alone, announce, apart
+from ground import SECRET, Ground, Site, accept, connected, cpu_of, percentile, raise_open_files, rss_kb
 from listeners import token_of
-from push import LOAD_CORE, SERVER_CORE, pin
 
 from local.python import PythonServer
 
@@ -229,16 +226,8 @@ async def measured(ground: Ground, asked: argparse.Namespace, part: str) -> dict
     """By a notifier of its own: what another part leaves would be taken for less memory."""
     async with ground.site() as site:
         server = site.process("notifier", "notifier")
-        server.launch()
-        try:
-            await asyncio.to_thread(server.wait_ready)
-            assert server.pid is not None
-            pin(server.pid, SERVER_CORE)
+        with alone(server):
             return await Measurement(site, server, asked).run(part)
-        finally:
-            server.ask_to_stop()
-            if not await asyncio.to_thread(server.wait_stopped, 10):
-                server.kill()
 
 
 async def rounds(ground: Ground, asked: argparse.Namespace) -> dict[str, list[float]]:
@@ -255,15 +244,9 @@ async def rounds(ground: Ground, asked: argparse.Namespace) -> dict[str, list[fl
 
 def main() -> None:
     asked = arguments()
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
-    print(json.dumps(vars(asked)), flush=True)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    announce(asked)
     raise_open_files(2 * max(asked.streams, asked.held))
-    with ground() as servers:
-        for server in (servers.kafka, servers.postgres):
-            assert server.pid is not None
-            pin(server.pid, LOAD_CORE)
-        os.sched_setaffinity(0, {LOAD_CORE})
+    with apart() as servers:
         results = uvloop.run(rounds(servers, asked))
     print("\n| what | measured | aim |\n| --- | --- | --- |")
     for name, (words, unit, aim) in FIGURES.items():

@@ -10,11 +10,7 @@ user and system, by the kernel's count.
 
 import argparse
 import asyncio
-import contextlib
-import json
-import logging
 import os
-import platform
 import random
 import statistics
 import sys
@@ -26,13 +22,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
 import uvloop
 from aiokafka import AIOKafkaProducer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ground import SECRET, Ground, Site, cpu_of, ground, percentile, raise_open_files, rss_kb
+from cores import alone, announce, apart
+from ground import SECRET, Ground, Site, cpu_of, percentile, raise_open_files, rss_kb
 from listeners import Crowd, status_event, token_of
 
 from local.python import PythonServer
@@ -40,7 +36,6 @@ from local.server import Server
 from messaging.names import real_topic
 from schemas.topics import BY_NAME, STATUS
 
-SERVER_CORE, LOAD_CORE = 0, 1
 _TICK = 0.001
 PARTS = ["idle", "targeted", "fan"]
 SIDES = {"scenewire": "notifier", "usual": "bench.usual"}
@@ -74,13 +69,6 @@ FIGURES = {
     "low_p50": Figure("targeted at the low rate: send to Kafka to frame, p50", "ms", 1.5, ratio=False),
     "low_p99": Figure("targeted at the low rate: send to Kafka to frame, p99", "ms", 10.0, ratio=False),
 }
-
-
-def pin(pid: int, core: int) -> None:
-    """All threads that a process has now; those it makes later come after their maker."""
-    for thread in os.listdir(f"/proc/{pid}/task"):
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(int(thread), {core})
 
 
 class Measurement:
@@ -250,18 +238,12 @@ async def measured(ground: Ground, side: str, asked: argparse.Namespace) -> Asyn
     async with ground.site() as site:
         server = site.process(side, SIDES[side])
         producer = AIOKafkaProducer(bootstrap_servers=site.kafka_servers, linger_ms=0, acks=1, max_batch_size=900_000)
-        server.launch()
-        try:
-            await asyncio.to_thread(server.wait_ready)
-            assert server.pid is not None
-            pin(server.pid, SERVER_CORE)
+        with alone(server):
             await producer.start()
-            yield Measurement(site, ground.kafka, server, asked, producer)
-        finally:
-            await producer.stop()
-            server.ask_to_stop()
-            if not await asyncio.to_thread(server.wait_stopped, 10):
-                server.kill()
+            try:
+                yield Measurement(site, ground.kafka, server, asked, producer)
+            finally:
+                await producer.stop()
 
 
 async def rounds(ground: Ground, asked: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
@@ -293,16 +275,10 @@ def show(results: dict[str, dict[str, list[float]]]) -> None:
 
 def main() -> None:
     asked = arguments()
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
-    print(json.dumps(vars(asked)), flush=True)
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    announce(asked)
     allowed = raise_open_files(2 * asked.idle)
     asked.idle, asked.crowd = min(asked.idle, allowed - 500), min(asked.crowd, allowed - 500)
-    with ground() as servers:
-        assert servers.postgres.pid is not None
-        pin(servers.postgres.pid, LOAD_CORE)
-        os.sched_setaffinity(0, {LOAD_CORE})
+    with apart(kafka=False) as servers:
         results = uvloop.run(rounds(servers, asked))
     show(results)
 

@@ -12,10 +12,7 @@ from `/proc/net/tcp`, which says when the notifier has closed it too.
 
 import argparse
 import asyncio
-import json
-import logging
 import os
-import platform
 import socket
 import statistics
 import sys
@@ -24,15 +21,14 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-import structlog
 import uvloop
 from aiokafka import AIOKafkaProducer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ground import SECRET, Ground, ground, percentile, raise_open_files, rss_kb
+from cores import alone, announce, apart
+from ground import SECRET, Ground, percentile, raise_open_files, rss_kb
 from listeners import Crowd, Listener, status_event, token_of
-from push import LOAD_CORE, SERVER_CORE, pin
 
 from local.python import PythonServer
 from messaging.names import real_topic
@@ -186,19 +182,13 @@ async def measured(ground: Ground, asked: argparse.Namespace, *, control_first: 
     async with ground.site() as site:
         server = site.process("notifier", "notifier")
         producer = AIOKafkaProducer(bootstrap_servers=site.kafka_servers, linger_ms=0, acks=1)
-        server.launch()
-        try:
-            await asyncio.to_thread(server.wait_ready)
-            assert server.pid is not None
-            pin(server.pid, SERVER_CORE)
+        with alone(server):
             await producer.start()
-            measurement = Measurement(server, producer, real_topic(site.kafka, STATUS), asked)
-            return await measurement.run(control_first=control_first)
-        finally:
-            await producer.stop()
-            server.ask_to_stop()
-            if not await asyncio.to_thread(server.wait_stopped, 10):
-                server.kill()
+            try:
+                measurement = Measurement(server, producer, real_topic(site.kafka, STATUS), asked)
+                return await measurement.run(control_first=control_first)
+            finally:
+                await producer.stop()
 
 
 async def rounds(ground: Ground, asked: argparse.Namespace) -> dict[str, list[float]]:
@@ -213,16 +203,9 @@ async def rounds(ground: Ground, asked: argparse.Namespace) -> dict[str, list[fl
 
 def main() -> None:
     asked = arguments()
-    print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}", flush=True)
-    print(json.dumps(vars(asked)), flush=True)
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    announce(asked)
     raise_open_files(4 * asked.live)
-    with ground() as servers:
-        for server in (servers.kafka, servers.postgres):
-            assert server.pid is not None
-            pin(server.pid, LOAD_CORE)
-        os.sched_setaffinity(0, {LOAD_CORE})
+    with apart() as servers:
         results = uvloop.run(rounds(servers, asked))
     print("\n| what | measured | aim |\n| --- | --- | --- |")
     for name, words in WORDS.items():

@@ -146,7 +146,7 @@ class Sessions:
     def _ask(self) -> bool:
         """Each broker that owes no answer, for the partitions that it leads; whether all partitions are asked for."""
         if self._closed:
-            return True
+            return False
         led: dict[int, list[int]] = {}
         for partition in self._offsets.keys() - self._lost:
             leader = self._leader(partition)
