@@ -28,7 +28,7 @@ _NOT_DONE = "The image service did not finish this picture in time. Please reque
 
 
 class NeverFinished(ProviderFailure):
-    """The job was not done by its record's deadline, nor for the time of a submit beyond it."""
+    """The job was not done by its record's deadline and the grace."""
 
 
 class Follower:
@@ -53,21 +53,21 @@ class Follower:
         self._sleep = sleep
         self._clock = clock
 
-    async def follow(self, claimed: Claimed) -> Succeeded:
-        """Wait for the job of `claimed`. Raises ProviderFailure when the provider says that it failed.
+    async def follow(self, claimed: Claimed, *, grace: float = 0.0) -> Succeeded:
+        """Wait for the job of `claimed`. Raises ProviderFailure when the provider says that it failed, `NeverFinished`
+        when it was not done `grace` seconds after its record's deadline.
 
-        Failures of a fetch itself (the line, 5xx, 429) are not the job's: it is asked again until the deadline and
-        the submit timeout beyond it, by which time the record has been ended by the sweep. A job that somebody else
-        sent has been at it since then.
+        Failures of a fetch itself (the line, 5xx, 429) are not the job's: it is asked again until then. A job that
+        somebody else sent has been at it since then.
         """
         assert claimed.provider_request_id is not None
-        give_up_at = self._clock() + max(0.0, claimed.seconds_left) + self._settings.submit_timeout
+        give_up_at = self._clock() + max(0.0, claimed.seconds_left) + grace
         began = self._clock() - (claimed.sent_for or 0.0)
         late_at = began + self._longest(claimed.model_id)
         eta = claimed.eta
         fetch_url = claimed.fetch_url
         # taken over: its estimate is of an unknown age, and who waits has waited for the takeover already
-        wait = 0.0 if claimed.sent else self._first_wait(eta)
+        wait = 0.0 if claimed.sent else min(self._first_wait(eta), max(0.0, give_up_at - self._clock()))
         told = _FIRST_PROGRESS
         while True:
             told = await self._wait(claimed, wait, began, eta, told)
@@ -86,8 +86,10 @@ class Follower:
             now = self._clock()
             if now >= late_at:
                 wait = max(wait, self._settings.poll_late)
-            if now > give_up_at:
+            if now >= give_up_at:
                 raise NeverFinished(ErrorClass.UNEXPECTED, "never_finished", _NOT_DONE, terminal=True)
+            # a last look, rather than an end that is told half a minute late
+            wait = min(wait, give_up_at - now)
 
     async def fresh_urls(self, claimed: Claimed) -> list[str]:
         """The picture's addresses as the provider gives them now; empty when it does not."""

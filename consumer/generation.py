@@ -63,6 +63,11 @@ def boot_clock() -> float:
     return time.clock_gettime(clock) if clock is not None else time.monotonic()
 
 
+def _since(began: float, claimed: Claimed) -> Claimed:
+    """With the time that has passed taken from what its record has left."""
+    return replace(claimed, seconds_left=claimed.seconds_left - (time.monotonic() - began))
+
+
 class Generation:
     """Works on claims. `slot_freed` wakes dispatch; `held` (attempt id -> answer) is what is learned and unwritten;
     `longest` as in `Follower`.
@@ -141,14 +146,16 @@ class Generation:
         work.phase = Phase.POLLING
         if claimed.unconfirmed:
             return await self._confirm(work)
+        began = time.monotonic()
         try:
             answer = await self._follower.follow(claimed)
         except NeverFinished:
-            # by the time that was known when it was claimed: an open breaker has moved the deadline since (K2)
-            left = await patiently(lambda: deadlines.time_left(self._database, claimed.claim_token))
-            if left is None or left <= 0:
-                raise
-            return replace(claimed, seconds_left=left)
+            more = await self._end_late(claimed)
+            if more is None:
+                # it may be done yet: only then is its slot free, and its picture there for a replay (F3)
+                await self.late.follow_ended(replace(claimed, seconds_left=0.0))
+            return more
+        work.claimed = _since(began, claimed)
         return await self._made(work, answer)
 
     async def _confirm(self, work: Work) -> Claimed | None:
@@ -211,6 +218,7 @@ class Generation:
         except ProviderFailure as failure:
             return await self._named(claimed, failure)
         metrics.observe("provider_seconds", time.monotonic() - began, model=claimed.model_id)
+        work.claimed = _since(began, claimed)
         if isinstance(answer, Succeeded):
             return await self._made(work, answer)
         return await self._accepted(work, answer)
@@ -291,13 +299,10 @@ class Generation:
         try:
             stored = await self._storing.store(claimed, urls, proxies, fresh)
         except TooLate:
-            ended = await patiently(lambda: deadlines.end_unstored(self._database, claimed.claim_token))
-            if ended is not None and not ended.ended:
-                return replace(claimed, seconds_left=ended.seconds_left)
-            if ended is not None:
-                metrics.count("failed", error_class=ErrorClass.DEADLINE.value)
-            await self._keep(work)
-            return None
+            more = await self._end_late(claimed)
+            if more is None:
+                await self._keep(work)
+            return more
         except NotAPicture as error:
             raise not_a_picture(error) from None
         if await patiently(lambda: self._answers.stored(stored)):
@@ -305,6 +310,17 @@ class Generation:
             metrics.count("attempts", model=claimed.model_id, outcome="success")
         elif not await self.late.keep(stored):
             metrics.count("fenced")
+        return None
+
+    async def _end_late(self, claimed: Claimed) -> Claimed | None:
+        """End a record whose time is over, by the time that was known when it was claimed. An open breaker may have
+        moved its deadline since (K2): then it goes on. None: it has ended, or is not ours any more.
+        """
+        overdue = await patiently(lambda: deadlines.end_claimed(self._database, claimed.claim_token))
+        if overdue is not None and not overdue.ended:
+            return replace(claimed, seconds_left=overdue.seconds_left)
+        if overdue is not None:
+            metrics.count("failed", error_class=ErrorClass.DEADLINE.value)
         return None
 
     async def _keep(self, work: Work) -> None:

@@ -182,7 +182,7 @@ class Late:
             said = Answer(claimed.claim_token, claimed.attempt_id, claimed.provider_request_id)
             await patiently(lambda: answers.learn(self._database, [said]))
         if not isinstance(answer, Succeeded):
-            answer = await self._follower.follow(claimed)
+            answer = await self._follower.follow(claimed, grace=self._settings.submit_timeout)
         if answer.nsfw:
             raise flagged(answer.provider_request_id)
         return answer

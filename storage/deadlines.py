@@ -68,8 +68,8 @@ async def end_overdue(database: Database, *, claimed_grace: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Unstored:
-    """A picture that could not be stored in time: its record has ended, or has `seconds_left` as a breaker moved it."""
+class Overdue:
+    """A claimed record whose time seemed over: it has ended, or has `seconds_left` as a breaker moved its deadline."""
 
     ended: bool
     seconds_left: float
@@ -79,40 +79,27 @@ _TIME_LEFT = f"""
 SELECT {SECONDS_LEFT} AS seconds_left, {PROVIDER_OPEN} AS paused FROM image_generations g
 WHERE g.claim_token = $1 AND g.status = 'in_progress' FOR UPDATE
 """
-_END_UNSTORED = f"""
+_END_CLAIMED = f"""
 WITH held AS (SELECT g.id FROM image_generations g WHERE g.claim_token = $1), {_END_LATE}"""
 _WHILE_PAUSED = 30.0
 """Seconds to go on with while the provider's breaker is open: nobody is ended then (PIPELINE K2)."""
 
 
-async def time_left(database: Database, claim_token: UUID) -> float | None:
-    """Seconds that a claimed record has, as a breaker moved its deadline; not above 0: it is over. None: no claim."""
-
-    async def work(tx: Transaction) -> float | None:
-        return await _time_left(tx, claim_token)
-
-    return await database.run(work)
-
-
-async def _time_left(tx: Transaction, claim_token: UUID) -> float | None:
-    rows = await tx.fetch(_TIME_LEFT, claim_token)
-    return max(rows[0].seconds_left, _WHILE_PAUSED if rows[0].paused else 0.0) if rows else None
-
-
-async def end_unstored(database: Database, claim_token: UUID) -> Unstored | None:
+async def end_claimed(database: Database, claim_token: UUID) -> Overdue | None:
     """End a claimed record at its deadline, with its attempt left open: what the provider made is kept for a replay.
 
     None: the claim has gone.
     """
 
-    async def work(tx: Transaction) -> Unstored | None:
-        left = await _time_left(tx, claim_token)
-        if left is None:
+    async def work(tx: Transaction) -> Overdue | None:
+        rows = await tx.fetch(_TIME_LEFT, claim_token)
+        if not rows:
             return None
+        left = max(rows[0].seconds_left, _WHILE_PAUSED if rows[0].paused else 0.0)
         if left > 0:
-            return Unstored(False, left)
-        await tx.fetch(_END_UNSTORED, claim_token)
-        return Unstored(True, 0.0)
+            return Overdue(False, left)
+        await tx.fetch(_END_CLAIMED, claim_token)
+        return Overdue(True, 0.0)
 
     return await database.run(work)
 

@@ -79,7 +79,7 @@ class LateRules(RuleBasedStateMachine):
         assert claimed is not None
         if self.do(self.steps.generated(claimed)):
             self.do(self._overdue(claimed.record_id))
-            ended = self.do(deadlines.end_unstored(self.database, claimed.claim_token))
+            ended = self.do(deadlines.end_claimed(self.database, claimed.claim_token))
             assert ended is not None
             assert ended.ended
             self.orphans.append(claimed)

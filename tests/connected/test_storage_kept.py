@@ -132,18 +132,18 @@ async def test_whoever_adopts_fences(steps: Steps) -> None:
 async def test_at_its_deadline_a_record_that_is_being_stored_leaves_its_attempt_open(steps: Steps) -> None:
     claimed = await steps.sent()
     await steps.generated(claimed)
-    left = await deadlines.end_unstored(steps.database, claimed.claim_token)
+    left = await deadlines.end_claimed(steps.database, claimed.claim_token)
     assert left is not None
     assert (left.ended, left.seconds_left) == (False, pytest.approx(900, abs=5))
     await steps.sql("UPDATE image_generations SET deadline_at = now() - interval '1 s'")
     await steps.sql("UPDATE breakers SET opened_at = now() WHERE scope = 'provider'")
     # nobody is ended by a deadline while the breaker is open
-    left = await deadlines.end_unstored(steps.database, claimed.claim_token)
+    left = await deadlines.end_claimed(steps.database, claimed.claim_token)
     assert left is not None
     assert not left.ended
     await steps.sql("UPDATE breakers SET opened_at = NULL")
     await steps.told()
-    left = await deadlines.end_unstored(steps.database, claimed.claim_token)
+    left = await deadlines.end_claimed(steps.database, claimed.claim_token)
     assert left is not None
     assert left.ended
     await steps.check()
@@ -156,7 +156,7 @@ async def test_at_its_deadline_a_record_that_is_being_stored_leaves_its_attempt_
     assert (failed.data["cost"], failed.data["prompt"]) == (0.033, claimed.prompt)
     (attempt,) = await steps.attempts(claimed.record_id)
     assert attempt.outcome is None
-    assert await deadlines.end_unstored(steps.database, claimed.claim_token) is None
+    assert await deadlines.end_claimed(steps.database, claimed.claim_token) is None
 
 
 async def test_an_attempt_called_uncertain_at_its_records_end_stays_so(steps: Steps) -> None:

@@ -11,7 +11,7 @@ from schemas import topics
 from schemas.errors import ErrorClass
 from schemas.words import Tier
 from tests.connected.steps import request
-from tests.flow.working import Line, error, line_of, processing, settings_of, success
+from tests.flow.working import Held, Line, error, line_of, processing, settings_of, success
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -146,6 +146,29 @@ async def test_a_job_that_failed_is_tried_again_and_a_look_that_failed_is_only_r
     row = await swept.ended(record_id)
     assert (row.retry_count, len(swept.provider.submits), len(swept.provider.fetches)) == (1, 2, 5)
     assert await swept.outcomes(record_id) == ["failed", "success"]
+
+
+async def test_at_its_deadline_a_worker_ends_its_record_itself_and_its_job_is_not_called_failed(line: Line) -> None:
+    """A sweep would come a minute later. The job may be done yet: its picture is for a replay then."""
+    line.start(submit_timeout=5.0, run_deadline=5.1, sweep=60.0, poll_late=0.05)
+    done = Held(success("j1"))
+    line.provider.scripted(processing("j1"))
+    line.provider.otherwise = processing("j1")
+    record_id = await line.ask()
+    row = await line.ended(record_id, "failed", within=9.0)
+    assert (row.error_class, row.error_code, row.retry_count, row.attempt) == ("deadline", "deadline_exceeded", 0, 1)
+    assert row.completed_at >= row.deadline_at
+    assert (await line.outcomes(record_id), await line.steps.used()) == ([None], 1)
+    line.provider.scripted(fetches=(done,))
+    await done.asked.wait()
+    done.go.set()
+
+    async def kept() -> bool:
+        return await line.outcomes(record_id) == ["late_success"]
+
+    await line.until(kept)
+    assert (await line.steps.record(record_id), await line.steps.used()) == (row, 0)
+    assert len(line.provider.submits) == 1
 
 
 async def test_a_record_past_its_deadline_gives_its_slot_back_when_its_job_is_over(swept: Line) -> None:

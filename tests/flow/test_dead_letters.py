@@ -20,7 +20,7 @@ from tests.flow.accepting import bearer
 from tests.flow.accepting import client_of as producer_of
 from tests.flow.accepting import settings_of as producer_settings_of
 from tests.flow.pushing import Client, house, settings_for
-from tests.flow.working import PATIENCE, Line, error, line_of, processing, settings_of
+from tests.flow.working import PATIENCE, Held, Line, error, line_of, processing, settings_of
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -114,7 +114,9 @@ async def test_a_replay_wakes_a_dispatcher_at_once(line: Line) -> None:
 
 async def test_a_replay_while_the_job_is_still_followed_is_completed_by_that_job(line: Line) -> None:
     line.start(submit_timeout=0.2, run_deadline=0.3)
-    line.provider.scripted(processing("j1"), fetches=tuple([processing("j1")] * 500))
+    # its worker is in the middle of a look until the end: the sweep ends the record, and the attempt stays open
+    held = Held(processing("j1"))
+    line.provider.scripted(processing("j1"), fetches=(held, *[processing("j1")] * 500))
     record_id = await line.ask()
     assert (await line.ended(record_id, "failed")).error_class == "deadline"
     (letter,) = await line.steps.letters(record_id)
@@ -124,12 +126,13 @@ async def test_a_replay_while_the_job_is_still_followed_is_completed_by_that_job
     line.provider.fetch_answers.clear()
     row = await line.ended(record_id)
     assert (row.attempt, row.replay_attempt, len(line.provider.submits)) == (2, 2, 1)
-    assert await line.outcomes(record_id) == ["success"]
+    held.go.set()
 
     async def free() -> bool:
         return await line.steps.used() == 0
 
     await line.until(free)
+    assert await line.outcomes(record_id) == ["success"]
 
 
 @pytest.mark.parametrize(

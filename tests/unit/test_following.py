@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from consumer.answers import Processing, ProviderFailure, Succeeded
-from consumer.following import Follower
+from consumer.following import Follower, NeverFinished
 from consumer.settings import ConsumerSettings
 from schemas.errors import ErrorClass
 from storage.dispatching import Claimed
@@ -65,7 +65,7 @@ class Hand:
         self.told.append(percent)
         return True
 
-    async def follow(self, job: Claimed) -> Succeeded:
+    async def follow(self, job: Claimed, **more: float) -> Succeeded:
         provider: Any = self
         follower = Follower(
             SETTINGS,
@@ -75,7 +75,7 @@ class Hand:
             sleep=self.sleep,
             clock=lambda: self.now,
         )
-        return await follower.follow(job)
+        return await follower.follow(job, **more)
 
 
 @pytest.mark.parametrize(
@@ -155,12 +155,14 @@ async def test_the_end_of_the_job_is_the_end() -> None:
     assert len(hand.looked_at) == 1
 
 
-async def test_a_job_that_never_ends_is_given_up_past_the_deadline_and_the_submit_timeout() -> None:
+@pytest.mark.parametrize(("left", "grace"), [(900.0, 0.0), (900.0, 120.0), (4.0, 0.0), (-30.0, 0.0), (-30.0, 120.0)])
+async def test_a_job_that_never_ends_is_given_up_at_its_deadline_after_a_last_look(left: float, grace: float) -> None:
     hand = Hand()
-    with pytest.raises(ProviderFailure) as caught:
-        await hand.follow(claimed())
+    with pytest.raises(NeverFinished) as caught:
+        await hand.follow(claimed(seconds_left=left), grace=grace)
     assert (caught.value.code, caught.value.terminal) == ("never_finished", True)
-    assert 900 + SETTINGS.submit_timeout <= hand.now - 1000 <= 900 + SETTINGS.submit_timeout + SETTINGS.poll_late
+    assert hand.looked_at[-1] == pytest.approx(max(0.0, left) + grace)
+    assert hand.now == pytest.approx(1000 + max(0.0, left) + grace)
 
 
 async def test_progress_rises_while_it_waits_and_is_never_quite_there() -> None:
