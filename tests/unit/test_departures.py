@@ -9,17 +9,19 @@ from pydantic import ValidationError
 
 from notifier.departures import spread
 from tests.flow.pushing import settings_for
+from tests.idle import IdleClock
 
 
-async def test_each_leaves_once_and_evenly() -> None:
-    loop = asyncio.get_running_loop()
+def test_each_leaves_once_and_evenly() -> None:
     left: dict[int, float] = {}
+    with asyncio.Runner(loop_factory=IdleClock) as runner:
+        loop = runner.get_loop()
 
-    def leave(number: int) -> None:
-        assert number not in left
-        left[number] = loop.time()
+        def leave(number: int) -> None:
+            assert number not in left
+            left[number] = loop.time()
 
-    await spread([partial(leave, number) for number in range(400)], 0.4)
+        runner.run(spread([partial(leave, number) for number in range(400)], 0.4))
     assert sorted(left) == list(range(400))
     moments = sorted(left.values())
     assert moments[-1] - moments[0] > 0.3
@@ -28,11 +30,12 @@ async def test_each_leaves_once_and_evenly() -> None:
     assert list(left) != sorted(left)
 
 
-async def test_a_few_do_not_wait_for_the_window() -> None:
+def test_a_few_do_not_wait_for_the_window() -> None:
     left: list[int] = []
-    async with asyncio.timeout(1.0):
-        await spread([partial(left.append, number) for number in range(3)], 3600.0)
-        await spread([], 3600.0)
+    with asyncio.Runner(loop_factory=IdleClock) as runner:
+        runner.run(spread([partial(left.append, number) for number in range(3)], 3600.0))
+        runner.run(spread([], 3600.0))
+        assert runner.get_loop().time() < 1.0
     assert sorted(left) == [0, 1, 2]
 
 

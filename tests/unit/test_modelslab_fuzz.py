@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from consumer.answers import Processing, ProviderFailure, Succeeded
 from consumer.modelslab import ModelsLab
 from schemas.errors import ERROR_MESSAGE_MAX_BYTES, ErrorClass
+from tests.idle import IdleClock
 from tests.unit.provider_answers import KEY, PATH, client, everything, says, shown_key
 
 TEXT = st.text(max_size=20) | st.sampled_from(
@@ -169,8 +170,9 @@ async def listening(server: Server) -> AsyncIterator[str]:
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[asyncio.Runner]:
-    """One event loop for all examples: a loop each would cost more than what is tested."""
-    with asyncio.Runner() as runner:
+    """One event loop for all examples: a loop each would cost more than what is tested. Nothing but a server that holds
+    its answer back lets time pass: a machine that is late at the connect would end it as a call that was not sent."""
+    with asyncio.Runner(loop_factory=IdleClock) as runner:
         yield runner
 
 
