@@ -164,8 +164,8 @@ async def test_what_dead_processes_left_is_removed_when_it_is_old(media: Media, 
     os.utime(folder / name, (0, 0))
     # the second as obstore names what it is just writing
     for left in ("a" * 32, "b" * 32 + "#1"):
-        _aged(folder / "incoming" / left, 61)
-    _aged(folder / "incoming" / "still-being-written", 59)
+        _aged(folder / "incoming" / left, 120)
+    _aged(folder / "incoming" / "still-being-written", 5)
     assert await media.tidy(older_than=60) == 2
     assert files(folder) == sorted([name, "incoming/still-being-written"])
 

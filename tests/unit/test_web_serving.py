@@ -52,21 +52,21 @@ class Served:
 
 
 async def test_it_serves_beside_other_tasks_and_stops_when_asked() -> None:
-    served = Served(grace=5)
+    served = Served(grace=60)
     await served.started.wait()
     async with httpx.AsyncClient(base_url=served.url) as client:
         response = await client.get("/")
         assert response.text == "here"
         assert "server" not in response.headers
         served.stop.set()
-        await asyncio.wait_for(served.task, 3)
+        await asyncio.wait_for(served.task, 20)
         assert served.closed
         with pytest.raises(httpx.ConnectError):
             await httpx.AsyncClient().get(served.url)
 
 
 async def test_a_running_request_is_finished_at_the_stop() -> None:
-    served = Served(grace=5)
+    served = Served(grace=60)
     await served.started.wait()
     async with httpx.AsyncClient(base_url=served.url) as client:
         running = asyncio.create_task(client.get("/hangs"))
@@ -74,7 +74,7 @@ async def test_a_running_request_is_finished_at_the_stop() -> None:
         served.stop.set()
         served.release.set()
         assert (await running).text == "at last"
-        await asyncio.wait_for(served.task, 3)
+        await asyncio.wait_for(served.task, 20)
 
 
 async def test_a_request_that_never_ends_does_not_hold_the_stop() -> None:
@@ -84,7 +84,7 @@ async def test_a_request_that_never_ends_does_not_hold_the_stop() -> None:
         running = asyncio.create_task(client.get("/hangs"))
         await served.reached.wait()
         served.stop.set()
-        await asyncio.wait_for(served.task, 3)
+        await asyncio.wait_for(served.task, 20)
         with pytest.raises(httpx.HTTPError):
             (await running).raise_for_status()
     assert served.closed
