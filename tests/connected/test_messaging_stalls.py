@@ -90,7 +90,8 @@ async def following(settings: KafkaSettings) -> AsyncIterator[Follower]:
 
 
 async def publish(settings: KafkaSettings, *bodies: bytes) -> None:
-    sender = Sender(settings)
+    """Once each, however long Kafka takes for it."""
+    sender = Sender(settings.model_copy(update={"kafka_send_timeout": WITHIN}))
     try:
         await sender.send([Outgoing(TOPIC.name, f"key-{n}", body) for n, body in enumerate(bodies)])
     finally:
@@ -118,23 +119,29 @@ def _fetches_no_more(consumer: Any) -> None:
     consumer._fetcher._fetch_task.cancel()
 
 
+class Seen:
+    """A handler that keeps what is new to it: what was not acknowledged in time may come again."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, batch: list[Delivery]) -> None:
+        self.bodies += [event.value for event in batch if event.value not in self.bodies]
+
+
 @pytest.mark.parametrize("wedge", [_paused, _fetches_no_more])
 async def test_a_subscription_that_went_silent_goes_on(settings: KafkaSettings, wedge: Callable[[Any], None]) -> None:
-    seen: list[bytes] = []
-
-    async def see(batch: list[Delivery]) -> None:
-        seen.extend(event.value for event in batch)
-
-    async with subscribed(settings, see) as subscriptions:
+    seen = Seen()
+    async with subscribed(settings, seen) as subscriptions:
         await publish(settings, b"before")
-        await until(lambda: seen == [b"before"])
+        await until(lambda: seen.bodies == [b"before"])
         renewed = _renewed("silent")
         wedge(subscriptions._subscriptions[0]._subscriber.consumer)
         # a fetch that was under way may still bring the first
         for number, body in enumerate([b"one", b"two"], start=2):
             await publish(settings, body)
-            await until(lambda number=number: len(seen) == number)  # type: ignore[misc]
-        assert seen == [b"before", b"one", b"two"]
+            await until(lambda number=number: len(seen.bodies) == number)  # type: ignore[misc]
+        assert seen.bodies == [b"before", b"one", b"two"]
         assert _renewed("silent") > renewed
         await until(lambda: _goes_on(subscriptions))
 
@@ -165,13 +172,9 @@ async def test_a_handler_that_does_not_return_is_told_and_left_alone(settings: K
 
 
 async def test_a_subscription_that_is_given_no_partitions_is_made_anew(settings: KafkaSettings) -> None:
-    seen: list[bytes] = []
-
-    async def see(batch: list[Delivery]) -> None:
-        seen.extend(event.value for event in batch)
-
+    seen = Seen()
     impatient = settings.model_copy(update={"kafka_session": 1.0})
-    async with subscribed(settings, see) as subscriptions:
+    async with subscribed(settings, seen) as subscriptions:
         await until(lambda: _has_partitions(subscriptions))
         subscription = subscriptions._subscriptions[0]
         subscription._settings = impatient
@@ -180,8 +183,9 @@ async def test_a_subscription_that_is_given_no_partitions_is_made_anew(settings:
         subscription._subscriber.consumer._coordinator._coordination_task.cancel()  # type: ignore[union-attr]
         renewed = _renewed("left_out")
         await publish(settings, b"x")
-        await until(lambda: seen == [b"x"])
-        assert _renewed("left_out") == renewed + 1
+        await until(lambda: seen.bodies == [b"x"])
+        # a group that takes its time for the new one may leave that out as well
+        assert _renewed("left_out") > renewed
 
 
 async def _has_partitions(subscriptions: Subscriptions) -> bool:
@@ -205,51 +209,44 @@ async def test_a_tail_that_went_silent_goes_on_where_it_was(settings: KafkaSetti
 
 async def test_a_topic_that_is_missing_is_made(kafka_servers: str, namespace: str) -> None:
     settings = _settings(kafka_servers, namespace)
-    seen: list[bytes] = []
-
-    async def see(batch: list[Delivery]) -> None:
-        seen.extend(event.value for event in batch)
-
-    async with subscribed(settings, see) as subscriptions:
+    seen = Seen()
+    async with subscribed(settings, seen) as subscriptions:
         await until(lambda: _has_partitions(subscriptions))
         await publish(settings, b"x")
-        await until(lambda: seen == [b"x"])
+        await until(lambda: seen.bodies == [b"x"])
 
 
 async def test_a_topic_that_was_made_anew_is_read_from_its_first_event(settings: KafkaSettings) -> None:
-    seen: list[bytes] = []
-
-    async def see(batch: list[Delivery]) -> None:
-        seen.extend(event.value for event in batch)
-
-    async with subscribed(settings, see), following(settings) as follower:
+    seen = Seen()
+    async with subscribed(settings, seen), following(settings) as follower:
         await publish(settings, *(b"old-%d" % n for n in range(40)))
-        await until(lambda: len(seen) == len(follower.bodies) == 40)
+        await until(lambda: len(seen.bodies) == len(follower.bodies) == 40)
         await _delete(settings)
         # as many as before, so that no offset is out of range: whoever went on from its position would miss them
         await provision(settings, topics=[TOPIC])
         new = [b"new-%d" % n for n in range(40)]
         await publish(settings, *new)
-        await until(lambda: set(new) <= set(seen))
+        await until(lambda: set(new) <= set(seen.bodies))
         await until(lambda: set(new) <= set(follower.bodies))
         assert len(set(follower.logs)) == 2
 
 
 async def _delete(settings: KafkaSettings) -> None:
+    lookout = Lookout(settings)
+    deleted = (await lookout.logs([TOPIC.name]))[TOPIC.name].id
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_servers)
     await admin.start()
     try:
         await admin.delete_topics([settings.namespace + TOPIC.name])
     finally:
         await admin.close()
-    lookout = Lookout(settings)
 
     async def gone() -> bool:
-        return TOPIC.name not in await lookout.logs([TOPIC.name])
+        # somebody who misses it may already have made it again
+        found = (await lookout.logs([TOPIC.name])).get(TOPIC.name)
+        return found is None or found.id != deleted
 
-    # unless somebody who misses it has already made it again
-    with contextlib.suppress(TimeoutError):
-        await until(gone, within=2)
+    await until(gone)
     await lookout.close()
 
 

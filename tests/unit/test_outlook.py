@@ -26,7 +26,7 @@ def image(turn: int | None = 1) -> Image:
 
 
 class Looking:
-    """A queue with so many in the bulk lane, and how often it was looked at. `patience` only runs out where it hangs."""
+    """A queue with so many in the bulk lane, and how often it was looked at; `patience` is for who lets it hang."""
 
     def __init__(self, patience: float = 10.0) -> None:
         self.looks = 0
