@@ -19,11 +19,12 @@ TOPIC = Topic(name="sent.v1", key="k", partitions=3, retention_ms=3_600_000, pur
 
 @pytest.fixture
 async def settings(kafka_servers: str, namespace: str) -> KafkaSettings:
-    return await _ready(kafka_servers, namespace)
+    """A Kafka that takes its time loses no batch: what was given up and sent again would be there twice."""
+    return await _ready(kafka_servers, namespace, send_timeout=60.0)
 
 
-async def _ready(servers: str, namespace: str) -> KafkaSettings:
-    settings = KafkaSettings(kafka_servers=servers, namespace=namespace, kafka_send_timeout=1.0)
+async def _ready(servers: str, namespace: str, *, send_timeout: float = 1.0) -> KafkaSettings:
+    settings = KafkaSettings(kafka_servers=servers, namespace=namespace, kafka_send_timeout=send_timeout)
     await provision(settings, topics=[TOPIC])
     return settings
 
@@ -128,10 +129,11 @@ async def test_a_partition_that_came_later_is_used(settings: KafkaSettings) -> N
 async def test_a_missing_topic_is_told_at_once_and_nothing_is_sent(settings: KafkaSettings) -> None:
     sender = Sender(settings)
     try:
+        # aiokafka alone waits for a topic as long as for a batch
         started = time.monotonic()
         with pytest.raises(MissingTopic, match=r"python -m messaging\.provision") as caught:
             await sender.send([*events(1), *events(1, topic="not-there.v1")])
-        assert time.monotonic() - started < 0.8
+        assert time.monotonic() - started < settings.kafka_send_timeout / 2
         assert caught.value.topic == "not-there.v1"
         assert await on_record(settings) == []
 
@@ -170,14 +172,14 @@ async def test_an_outage_is_an_exception_in_time_and_leaves_nothing_behind(
     settings = await _ready(private_kafka.servers, namespace)
     before = asyncio.all_tasks()
     sender = Sender(settings)
-    await sender.send(events(100))
+    await _sent(sender, events(100))
     await asyncio.to_thread(private_kafka.kill)
     for _ in range(3):
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(15):
             with pytest.raises(SendFailed):
                 await sender.send(events(100))
     # a client that is only forgotten keeps trying for ever, and writes its old batch when Kafka is back
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await asyncio.gather(*(asyncio.all_tasks() - before), return_exceptions=True)
     await asyncio.to_thread(private_kafka.start)
     await _sent(sender, events(100))
@@ -187,7 +189,7 @@ async def test_an_outage_is_an_exception_in_time_and_leaves_nothing_behind(
 
 
 async def _sent(sender: Sender, batch: list[Outgoing]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 return await sender.send(batch)
@@ -199,10 +201,10 @@ async def _sent(sender: Sender, batch: list[Outgoing]) -> None:
 async def test_a_kafka_that_hangs_is_given_up_in_time(private_kafka: Kafka, namespace: str) -> None:
     settings = await _ready(private_kafka.servers, namespace)
     sender = Sender(settings)
-    await sender.send(events(10))
+    await _sent(sender, events(10))
     await asyncio.to_thread(private_kafka.pause)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             with pytest.raises(SendFailed):
                 await sender.send(events(10))
     finally:
