@@ -19,6 +19,9 @@ from schemas.topics import Topic
 pytestmark = pytest.mark.connected
 
 TOPIC = Topic(name="work.v1", key="k", partitions=4, retention_ms=3_600_000, purpose="a test")
+PATIENCE = 60.0
+STOP_SECONDS = 5.0
+"""More than it was given, a stop may take."""
 
 
 @pytest.fixture
@@ -42,18 +45,20 @@ async def subscribed(settings: KafkaSettings, handler: Handler) -> AsyncIterator
     try:
         yield subscriptions
     finally:
-        await subscriptions.stop(2.0)
+        # what was handled is acknowledged: a commit may take its time
+        await subscriptions.stop(PATIENCE)
 
 
 async def publish(settings: KafkaSettings, bodies: list[bytes]) -> None:
-    sender = Sender(settings)
+    """Once each, however long Kafka takes for it."""
+    sender = Sender(settings.model_copy(update={"kafka_send_timeout": PATIENCE}))
     try:
         await sender.send([Outgoing(TOPIC.name, f"key-{n}", body) for n, body in enumerate(bodies)])
     finally:
         await sender.discard()
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], within: float = 20.0) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], within: float = PATIENCE) -> None:
     async with asyncio.timeout(within):
         while True:
             met = condition()
@@ -128,7 +133,7 @@ async def test_a_failing_handler_gets_the_same_batch_again(settings: KafkaSettin
 
     await publish(settings, [b"x"])
     async with subscribed(settings, fail_twice):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await done.wait()
     assert batches == [[b"x"]] * 3
     assert called_at[1] - called_at[0] >= 0.2
@@ -188,7 +193,7 @@ async def test_progress_tells_lag_and_how_long_a_handler_runs(settings: KafkaSet
 
     async with subscribed(settings, hold) as subscriptions:
         await publish(settings, [b"x"])
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await entered.wait()
         (progress,) = await subscriptions.progress()
         assert progress.connected
@@ -214,9 +219,9 @@ async def test_a_handler_that_never_returns_does_not_hold_up_the_stop(settings: 
     subscriptions = Subscriptions(settings, group="workers")
     subscriptions.add(TOPIC.name, hang)
     await subscriptions.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await entered.wait()
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(0.5 + STOP_SECONDS):
         await subscriptions.stop(0.5)
     seen = Seen()
     async with subscribed(settings, seen):
@@ -233,7 +238,7 @@ async def test_an_outage_of_kafka_needs_no_hand(private_kafka: Kafka, namespace:
         await asyncio.to_thread(private_kafka.kill)
         await asyncio.to_thread(private_kafka.start)
         await publish(settings, [b"after"])
-        await until(lambda: b"after" in seen.bodies, within=30)
+        await until(lambda: b"after" in seen.bodies)
     assert sorted(set(seen.bodies)) == [b"after", b"before"]
 
 
@@ -245,11 +250,11 @@ async def test_start_and_stop_do_not_wait_for_kafka(private_kafka: Kafka, namesp
     seen = Seen()
     subscriptions = Subscriptions(settings, group="workers")
     subscriptions.add(TOPIC.name, seen)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await subscriptions.start()
     assert not (await subscriptions.progress())[0].connected
     await asyncio.to_thread(private_kafka.start)
-    await until(lambda: seen.bodies == [b"x"], within=30)
+    await until(lambda: seen.bodies == [b"x"])
     await asyncio.to_thread(private_kafka.kill)
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(1.0 + STOP_SECONDS):
         await subscriptions.stop(1.0)
