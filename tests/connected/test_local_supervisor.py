@@ -172,7 +172,8 @@ async def test_a_late_one_takes_no_time_from_the_next(tmp_path: Path) -> None:
 
 async def test_who_does_not_leave_in_time_is_ended(tmp_path: Path) -> None:
     first, then = Standin("first", tmp_path / "1.log"), Standin("then", tmp_path / "3.log", script=_STUBBORN)
-    run = Run(lineup(first, [], then, seconds=0.3))
+    # the other has the time that a process takes to end
+    run = Run(Lineup([first], [], [then], [Farewell([then], 0.3), Farewell([first], 4.0)]))
     await until(lambda: run.ready == 1)
     assert await run.stop() == 0
     assert then.exit_code == -signal.SIGKILL
