@@ -1,10 +1,12 @@
 """A process as a worker (PIPELINE W): its signs of life, what others may conclude from them, and what it may itself."""
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
+import asyncpg
 import pytest
 
 from consumer.worker import Worker
@@ -82,12 +84,41 @@ async def test_fenced_it_goes_on_as_another_that_is_on_record(steps: Steps, data
 
 async def test_the_busiest_loop_does_not_cost_it_its_claims(steps: Steps, database_url: str) -> None:
     async with working(database_url) as worker:
-        # this is the main loop, and it does not turn
-        until = time.monotonic() + 2 * LIFE
-        while time.monotonic() < until:
-            pass
-        (row,) = await steps.sql("SELECT alive_until > now() AS alive FROM workers WHERE id = $1", worker.id)
-        assert row.alive
+        # this is the main loop, and it does not turn until the signs have gone on for far more than a life
+        with _goes_on(database_url, 3 * LIFE) as gone_on:
+            deadline = time.monotonic() + 20
+            while not gone_on.is_set() and time.monotonic() < deadline:
+                pass
+        assert gone_on.is_set()
+        assert [row.id for row in await steps.sql("SELECT id FROM workers")] == [worker.id]
+
+
+@contextmanager
+def _goes_on(url: str, seconds: float) -> Iterator[threading.Event]:
+    """Told once the only worker's life reaches so much further than at first; seen from a thread of its own."""
+    gone_on, enough = threading.Event(), threading.Event()
+
+    async def watch() -> None:
+        connection = await asyncpg.connect(url)
+        try:
+            first = await connection.fetchval(_ALIVE_UNTIL)
+            while not enough.is_set() and not gone_on.is_set():
+                if (await connection.fetchval(_ALIVE_UNTIL) - first).total_seconds() > seconds:
+                    gone_on.set()
+                await asyncio.sleep(0.01)
+        finally:
+            await connection.close()
+
+    watcher = threading.Thread(target=lambda: asyncio.run(watch()))
+    watcher.start()
+    try:
+        yield gone_on
+    finally:
+        enough.set()
+        watcher.join()
+
+
+_ALIVE_UNTIL = "SELECT max(alive_until) FROM workers"
 
 
 async def test_back_from_an_outage_it_first_writes_down_the_ids_it_holds(steps: Steps, database_url: str) -> None:
@@ -136,7 +167,7 @@ async def test_after_postgres_stood_still_nobody_is_judged_for_it(private_postgr
         try:
             await _until(lambda: not worker.may_judge)
         finally:
+            resumed = time.monotonic()
             private_postgres.resume()
-        resumed = time.monotonic()
         await _until(lambda: worker.may_judge)
         assert time.monotonic() - resumed > LIFE * 0.9
