@@ -73,7 +73,7 @@ async def test_addresses_are_believed_for_a_while_from_when_they_were_given(step
     await steps.die(dead)
     (orphan,) = await steps.adopt(other, keep_trying=3600)
     assert orphan.output_urls == ["https://pictures.test/1.png"]
-    assert orphan.seconds_left == pytest.approx(3000, abs=5)
+    assert orphan.seconds_left == pytest.approx(3000, abs=30)
     assert await kept.close(steps.database, claim_of(orphan), "late_success")
     (attempt,) = await steps.attempts(claimed.record_id)
     assert (attempt.outcome, attempt.image_key) == ("late_success", None)
@@ -134,7 +134,7 @@ async def test_at_its_deadline_a_record_that_is_being_stored_leaves_its_attempt_
     await steps.generated(claimed)
     left = await deadlines.end_claimed(steps.database, claimed.claim_token)
     assert left is not None
-    assert (left.ended, left.seconds_left) == (False, pytest.approx(900, abs=5))
+    assert (left.ended, left.seconds_left) == (False, pytest.approx(900, abs=30))
     await steps.sql("UPDATE image_generations SET deadline_at = now() - interval '1 s'")
     await steps.sql("UPDATE breakers SET opened_at = now() WHERE scope = 'provider'")
     # nobody is ended by a deadline while the breaker is open

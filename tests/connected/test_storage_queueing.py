@@ -87,13 +87,13 @@ async def test_who_waits_for_something_else_stands_in_no_line(steps: Steps) -> N
 async def test_who_waits_for_a_breaker_is_told_no_time(steps: Steps) -> None:
     (record_id,) = await steps.waiting()
     await steps.sql(
-        "UPDATE image_generations SET stage = 'retry_wait', retry_at = now() + interval '9 s',"
+        "UPDATE image_generations SET stage = 'retry_wait', retry_at = now() + interval '60 s',"
         " error_code = 'models_unavailable' WHERE id = $1",
         record_id,
     )
     waits = await standing(steps, record_id)
     assert waits is not None
-    assert (waits.halted, waits.retry_in) == (True, pytest.approx(9, abs=1))
+    assert (waits.halted, waits.retry_in) == (True, pytest.approx(60, abs=30))
     assert not (await seen(steps)).paused
     await steps.sql("UPDATE breakers SET opened_at = now() WHERE scope = 'provider'")
     assert (await seen(steps)).paused
@@ -112,11 +112,14 @@ async def test_slots_are_free_busy_or_resting(steps: Steps) -> None:
     assert not (await seen(steps)).worked_on
     claimed = await steps.sent()
     await steps.sql("UPDATE generation_attempts SET claimed_at = now() - interval '7 s', sent_at = now()")
-    await steps.sql("UPDATE provider_slots SET free_at = now() + interval '30 s' WHERE slot = 4")
+    await steps.sql("UPDATE provider_slots SET free_at = now() + interval '300 s' WHERE slot = 4")
     line = await seen(steps)
     assert line.worked_on
-    assert line.busy == [pytest.approx(7, abs=0.5)]
-    assert sorted(line.resting) == [0, 0, pytest.approx(30, abs=0.5)]
+    # by Postgres' clock, which has gone on since
+    (busy,), resting = line.busy, max(line.resting)
+    assert 7 <= busy < 60
+    assert 0 < resting <= 300
+    assert sorted(line.resting) == [0, 0, resting]
     await steps.generated(claimed)
     assert (await seen(steps)).busy == []
     await steps.sql("UPDATE workers SET alive_until = now() - interval '1 s'")
@@ -166,6 +169,10 @@ async def test_the_pace_is_that_of_the_newest_attempts(steps: Steps) -> None:
     await steps.mark(again)
     await steps.generated(again)
     await steps.stored(again)
+    # in no time
+    await steps.sql(
+        "UPDATE generation_attempts SET claimed_at = generated_at, sent_at = generated_at WHERE attempt = 2"
+    )
     line = await seen(steps)
     assert line.pace is not None
     assert line.pace.slot_held == pytest.approx(54 / 5, abs=0.5)
@@ -178,20 +185,20 @@ async def test_what_is_being_made_says_since_when(steps: Steps) -> None:
     stands = await standing(steps, claimed.record_id)
     assert stands is not None
     assert (stands.stage, stands.place, stands.model_id) == ("submitting", None, "first-model")
-    assert stands.made_for == pytest.approx(0, abs=5)
+    assert 0 <= stands.made_for < 60
     await steps.mark(claimed)
     await steps.named(claimed)
     await steps.sql(
-        "UPDATE generation_attempts SET claimed_at = now() - interval '9 s', sent_at = now() - interval '8 s'"
+        "UPDATE generation_attempts SET claimed_at = now() - interval '90 s', sent_at = now() - interval '80 s'"
     )
     stands = await standing(steps, claimed.record_id)
     assert stands is not None
     assert (stands.stage, stands.provider_eta, stands.stored_for) == ("generating", 4.0, None)
-    assert stands.made_for == pytest.approx(9, abs=1)
+    assert stands.made_for == pytest.approx(90, abs=30)
     await steps.generated(claimed)
     stands = await standing(steps, claimed.record_id)
     assert stands is not None
-    assert (stands.stage, stands.stored_for) == ("storing", pytest.approx(0, abs=5))
+    assert (stands.stage, stands.stored_for) == ("storing", pytest.approx(0, abs=30))
     await steps.stored(claimed)
     assert await standing(steps, claimed.record_id) is None
 

@@ -94,7 +94,7 @@ async def test_what_has_an_id_is_resumed_under_a_new_token(steps: Steps) -> None
 async def test_what_was_sent_and_not_answered_is_left_alone_for_a_while(steps: Steps) -> None:
     dead, other = await steps.worker(), await steps.worker()
     claimed = await steps.sent(dead)
-    await steps.die(dead, ago=19)
+    await steps.die(dead, ago=5)
     taken = await steps.take_over(other)
     assert (taken.resumed, taken.released) == ([], 0)
     await workers.fence_silent(steps.database, after=20)
