@@ -12,8 +12,8 @@ from uuid import UUID
 import structlog
 
 from consumer.generation import Generation, Phase, Work
-from consumer.settlement import Settlement
-from storage import abandoned, takeovers
+from consumer.settlement import Settlement, claim_of
+from storage import abandoned, kept, takeovers
 from storage.database import Database, Unavailable
 from storage.dispatching import Claimed, Dispatcher
 from telemetry import metrics
@@ -201,6 +201,8 @@ class Dispatch:
                 await takeovers.hand_back(
                     self._database, [work.claimed.claim_token], nothing_sent=work.phase is Phase.STARTING
                 )
+                # of a record that has ended meanwhile the attempt alone is held: a stop is no death (W5)
+                await kept.let_go(self._database, claim_of(work.claimed))
 
     def _cancel(self, which: Callable[[Work], bool]) -> None:
         for task, work in list(self._works.items()):
