@@ -113,17 +113,20 @@ async def test_a_replay_wakes_a_dispatcher_at_once(line: Line) -> None:
 
 
 async def test_a_replay_while_the_job_is_still_followed_is_completed_by_that_job(line: Line) -> None:
-    line.start(submit_timeout=0.2, run_deadline=0.3)
+    line.start(submit_timeout=0.2)
     # its worker is in the middle of a look until the end: the sweep ends the record, and the attempt stays open
     held = Held(processing("j1"))
-    line.provider.scripted(processing("j1"), fetches=(held, *[processing("j1")] * 500))
+    line.provider.scripted(processing("j1"), fetches=(held,))
+    line.provider.otherwise = processing("j1")
     record_id = await line.ask()
+    await held.asked.wait()
+    await line.steps.sql("UPDATE image_generations SET deadline_at = now() - interval '1 s'")
     assert (await line.ended(record_id, "failed")).error_class == "deadline"
     (letter,) = await line.steps.letters(record_id)
     assert await line.outcomes(record_id) == [None]
     assert (await replaying.replay(line.steps.database, [letter.id], deadline=600)).done == [letter.id]
     await line.reaches(record_id, "generating")
-    line.provider.fetch_answers.clear()
+    line.provider.otherwise = None
     row = await line.ended(record_id)
     assert (row.attempt, row.replay_attempt, len(line.provider.submits)) == (2, 2, 1)
     held.go.set()
