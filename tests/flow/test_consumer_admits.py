@@ -60,8 +60,10 @@ async def _known(line: Line, records: list[UUID]) -> None:
 
 
 async def _subscribed(line: Line) -> None:
-    """The first event of all has been read."""
-    await _known(line, await _publish(line, 1))
+    """The first event of all has been read, and nothing is under way any more."""
+    (record_id,) = await _publish(line, 1)
+    await _known(line, [record_id])
+    await line.ended(record_id)
 
 
 async def test_events_wait_for_postgres_in_kafka(line: Line, wire: Wire) -> None:
@@ -110,7 +112,7 @@ async def test_a_retry_is_dispatched_the_moment_it_is_due(line: Line) -> None:
     """Not a sweep later: the retry event wakes dispatch."""
     line.start(sweep=60.0, retry_delays=(0.3,))
     line.provider.scripted(ConnectionError("an error that is no answer"))
-    await _subscribed(line)
-    (row,) = await line.steps.sql("SELECT id FROM image_generations")
-    ended = await line.ended(row.id, within=20)
+    (record_id,) = await _publish(line, 1)
+    await _known(line, [record_id])
+    ended = await line.ended(record_id, within=20)
     assert ended.retry_count == 1

@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from local.postgres import Postgres
+from storage.workers import provide_slots
+from telemetry import metrics
 from tests.flow.wire import Wire, wire_to
 from tests.flow.working import Held, Line, error, line_of, processing, settings_of, success
 
@@ -73,14 +75,27 @@ async def test_a_stop_hands_back_what_has_an_id_and_the_next_goes_on_with_it(lin
 
 
 async def test_a_dead_workers_job_is_looked_at_when_its_life_ends_and_not_a_sweep_later(line: Line) -> None:
-    line.start(sweep=60.0)
-    await line.until(line.steps.slots)
-    sent = await line.steps.sent(await line.steps.worker(life=3.0))
+    # before anybody is there who might dispatch it
+    await provide_slots(line.steps.database, 3)
+    worker = await line.steps.worker()
+    sent = await line.steps.sent(worker)
     await line.steps.named(sent)
     await line.steps.sql("UPDATE generation_attempts SET eta = 600")
+    swept = _sweeps()
+    line.start(sweep=60.0)
+
+    async def sweeps() -> bool:
+        return _sweeps() > swept
+
+    await line.until(sweeps)
+    await line.steps.sql("UPDATE workers SET alive_until = clock_timestamp() + interval '1 s' WHERE id = $1", worker)
     row = await line.ended(sent.record_id, within=20.0)
     assert (row.attempt, row.retry_count, row.takeovers) == (1, 0, 0)
     assert (len(line.provider.submits), len(line.provider.fetches)) == (0, 1)
+
+
+def _sweeps() -> float:
+    return metrics.of_process().value("sweeps", outcome="done")
 
 
 async def test_a_submit_that_gets_its_id_while_stopping_is_handed_back(line: Line) -> None:
@@ -231,10 +246,11 @@ async def test_a_bug_after_the_provider_took_the_job_does_not_pay_again(line: Li
 
 
 async def test_two_consumers_share_the_work_and_the_slots(line: Line) -> None:
-    line.start()
-    line.start()
     line.provider.scripted(*[error("Service temporarily unavailable", 503)] * 4)
+    # all are there when the work begins: one alone would meet all the failures
     records = [await line.ask() for _ in range(12)]
+    line.start()
+    line.start()
     for record_id in records:
         await line.ended(record_id)
     assert len(line.provider.submits) == 16

@@ -105,9 +105,11 @@ async def test_a_fresh_link_is_fresh_for_so_long_only(line: Line) -> None:
     line.provider.scripted(processing("j1"), fetches=(success("j1"), *[fresh] * 20))
     await line.ended(await line.ask())
     again = [url.rpartition("/")[2] for url in line.pictures.asked]
-    # at 0, 0.1, 0.25 and 0.475 s; a machine that is busy may come too late for one of them
-    assert 3 <= again.count("j1.png") <= 4
-    assert set(again[4:]) == {"fresh.png"}
+    # at 0, 0.1, 0.25 and 0.475 s; a machine that is busy may come too late for all but the first
+    early = again.count("j1.png")
+    assert 1 <= early <= 4
+    assert set(again[:early]) == {"j1.png"}
+    assert set(again[early:]) == {"fresh.png"}
     assert len(line.provider.submits) == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from schemas import topics
 from tests.connected.steps import request
-from tests.flow.working import Call, Line, error, line_of, settings_of, success
+from tests.flow.working import Call, Held, Line, error, line_of, settings_of, success
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -62,17 +62,18 @@ async def test_no_retry_of_a_crowd_comes_before_its_time(line: Line) -> None:
 
 
 async def test_a_rate_limits_own_time_is_a_floor_for_the_record_and_for_its_slot(line: Line) -> None:
-    line.provider.scripted(error("Rate limit exceeded", 429, retry_after=1))
-    turned_away = await line.ask()
+    held = Held(success("made"))
+    line.provider.scripted(error("Rate limit exceeded", 429, retry_after=1), held)
+    records = [await line.ask() for _ in range(2)]
     line.start(provider_slots=1)
-    await line.reaches(turned_away, "retry_wait")
-    # the only slot rests as long: nobody else uses it meanwhile
-    other = await line.ask()
+    # the only slot rests as long: nobody else uses it meanwhile. Until it falls free again it says how long it rested
+    await held.asked.wait()
     (slot,) = await line.steps.sql("SELECT * FROM provider_slots WHERE slot = 1")
-    rows = {record_id: await line.ended(record_id) for record_id in (turned_away, other)}
-    assert (rows[turned_away].retry_count, rows[turned_away].attempt) == (0, 2)
-    deferred, again = await line.steps.attempts(turned_away)
-    (others,) = await line.steps.attempts(other)
+    held.go.set()
+    rows = sorted([await line.ended(record_id) for record_id in records], key=lambda row: row.attempt)
+    assert [(row.retry_count, row.attempt) for row in rows] == [(0, 1), (0, 2)]
+    (others,) = await line.steps.attempts(rows[0].id)
+    deferred, again = await line.steps.attempts(rows[1].id)
     assert (deferred.outcome, deferred.counted) == ("deferred", False)
     rest = (slot.free_at - deferred.closed_at).total_seconds()
     assert 1.0 <= rest <= 1.0 + JITTER + 0.001
