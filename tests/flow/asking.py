@@ -5,7 +5,7 @@ from uuid import UUID
 
 import httpx
 
-from tests.flow.pushing import House
+from tests.flow.pushing import PATIENCE, House
 
 
 class Caller:
@@ -23,7 +23,7 @@ class Caller:
         """A poll that has been registered."""
         before = len(self._here.notifier.polls)
         poll = asyncio.create_task(self.get(path, **headers))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while len(self._here.notifier.polls) == before and not poll.done():
                 # asks something, so that the loop turns
                 await self._here.http.get("/healthz")

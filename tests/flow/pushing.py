@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -18,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from messaging.lookout import Lookout
 from messaging.provision import provision
-from messaging.sender import Outgoing, Sender
+from messaging.sender import Outgoing, Sender, SendFailed
 from notifier.app import Notifier, build
 from notifier.settings import Settings
 from schemas.frames import BEARER_SUBPROTOCOL_PREFIX, SUBPROTOCOL
@@ -31,11 +32,24 @@ from storage.fragments import tell_status
 from web import serving
 
 SECRET = "0123456789abcdef0123456789abcdef"
-PATIENCE = 10.0
+PATIENCE = 30.0
+"""Seconds for what comes at once on a machine that is free; nothing is measured by it."""
 
 
-def token_for(user: UUID | str, *, expires_in: float = 600, **claims: Any) -> str:
-    return jwt.encode({"sub": str(user), "exp": time.time() + expires_in, **claims}, SECRET, algorithm="HS256")
+def token_for(user: UUID | str, *, expires_in: float = 600, at: float | None = None, **claims: Any) -> str:
+    """`expires_in` counts from `at`, or from now."""
+    expires_at = (time.time() if at is None else at) + expires_in
+    return jwt.encode({"sub": str(user), "exp": expires_at, **claims}, SECRET, algorithm="HS256")
+
+
+class StoppedClock:
+    """For a notifier's `clock`: what is left of a token when it comes is then the same however late it comes."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def subprotocol_of(token: str) -> str:
@@ -60,11 +74,13 @@ class Client:
                     return frame
 
     async def pong(self) -> list[dict[str, Any]]:
-        """All frames up to the answer to a ping sent now: what is not among them was not sent before it."""
+        """All frames up to the answer to a ping sent now: what is not among them was not sent before it. The server's
+        own pings, which come with time alone, are left out."""
         await self.send(type="ping")
         frames: list[dict[str, Any]] = []
         while (frame := await self.next())["type"] != "pong":
-            frames.append(frame)
+            if frame["type"] != "ping":
+                frames.append(frame)
         return frames
 
     async def watch(self, **scope: Any) -> dict[str, Any]:
@@ -129,11 +145,14 @@ class House:
         await self.change(record_id, status="completed", stage="done", progress=100, image_url=url)
 
     async def relay(self) -> None:
-        """What waits in the outbox, to Kafka."""
+        """What waits in the outbox, to Kafka; again while that is only just up."""
         rows = await self.database.fetch("DELETE FROM outbox RETURNING id, topic, key, body")
         told = [Outgoing(row.topic, row.key, bytes(row.body)) for row in sorted(rows) if row.topic == STATUS]
-        if told:
-            await self.sender.send(told)
+        async with asyncio.timeout(PATIENCE):
+            while told:
+                with contextlib.suppress(SendFailed):
+                    await self.sender.send(told)
+                    return
 
     async def caught_up(self) -> None:
         """The notifier has read all that Kafka has now."""
@@ -159,7 +178,9 @@ class House:
         if token is not None:
             offered = [*offered, subprotocol_of(token)]
         url = self.url.replace("http", "ws", 1) + "/ws"
-        async with connect(url, subprotocols=offered or None, compression=None, **more) as socket:  # type: ignore[arg-type]
+        # pinged by the server alone: a client that asks as well would leave by itself where it is kept from reading
+        quiet: dict[str, Any] = {"compression": None, "ping_interval": None, "open_timeout": PATIENCE, **more}
+        async with connect(url, subprotocols=offered or None, **quiet) as socket:  # type: ignore[arg-type]
             yield Client(socket)
 
     @asynccontextmanager

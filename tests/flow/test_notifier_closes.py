@@ -10,7 +10,17 @@ import pytest
 from websockets.typing import Origin
 
 from local.postgres import Postgres
-from tests.flow.pushing import PATIENCE, SUBPROTOCOL, Builder, House, house, settings_for, subprotocol_of, token_for
+from tests.flow.pushing import (
+    PATIENCE,
+    SUBPROTOCOL,
+    Builder,
+    House,
+    StoppedClock,
+    house,
+    settings_for,
+    subprotocol_of,
+    token_for,
+)
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -63,14 +73,16 @@ async def test_4401_without_a_token_nothing_is_told(built: Builder, user: UUID) 
 
 
 async def test_4401_when_the_token_lapses(built: Builder, user: UUID) -> None:
-    async with built() as here, here.socket(token_for(user, expires_in=-29.5)) as client:
+    clock = StoppedClock()
+    async with built({"clock": clock}) as here, here.socket(token_for(user, expires_in=-29.5, at=clock.now)) as client:
         code, frames = await client.closed()
         assert code == 4401
         assert [frame["type"] for frame in frames] == ["welcome"]
 
 
 async def test_a_new_token_in_time_keeps_the_socket(built: Builder, user: UUID) -> None:
-    async with built() as here, here.socket(token_for(user, expires_in=-29.0)) as client:
+    # near enough its end for the timer to run
+    async with built() as here, here.socket(token_for(user, expires_in=-10.0)) as client:
         await client.send(type="auth", token=token_for(user))
         connection = next(iter(here.notifier.connections))
         assert (await client.next())["type"] == "welcome"
@@ -175,7 +187,7 @@ async def test_4429_for_too_many_sockets_of_one_user(built: Builder, user: UUID)
 async def test_4503_while_the_database_is_away(
     private_postgres: Postgres, kafka_servers: str, namespace: str, tmp_path: Path, user: UUID
 ) -> None:
-    settings = settings_for(private_postgres.url(), kafka_servers, namespace, tmp_path, database_timeout=0.5)
+    settings = settings_for(private_postgres.url(), kafka_servers, namespace, tmp_path)
     async with house(settings) as here:
         async with here.client(user) as watching, here.client(user) as client:
             await watching.watch(mine=True)

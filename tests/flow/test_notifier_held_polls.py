@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.flow.asking import Caller, problem, status_path
-from tests.flow.pushing import House, house, settings_for, token_for
+from tests.flow.pushing import PATIENCE, Builder, House, StoppedClock, house, settings_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -52,19 +52,21 @@ async def test_a_held_poll_without_a_tag_waits_for_the_end(here: House, user: UU
     assert again.json()["version"] == answer.json()["version"]
 
 
-async def test_time_is_up(here: House, user: UUID, chapter: UUID) -> None:
-    caller = Caller(here, user)
-    await here.accept(user, chapter)
-    path = status_path(chapter)
-    plain = await caller.get(path, Prefer="wait=0")
-    assert plain.status_code == 200
-    assert plain.headers["preference-applied"] == "wait=0"
-    known = await caller.get(path, Prefer="wait=1", If_None_Match=plain.headers["etag"])
-    assert known.status_code == 304
-    assert known.headers["preference-applied"] == "wait=1"
-    # a poll ends with its token
-    lapsing = {"Authorization": f"Bearer {token_for(user, expires_in=-29.5)}", "Prefer": "wait=60"}
-    assert (await here.http.get(path, headers=lapsing)).status_code == 200
+async def test_time_is_up(built: Builder, user: UUID, chapter: UUID) -> None:
+    clock = StoppedClock()
+    async with built({"clock": clock}) as here:
+        caller = Caller(here, user)
+        await here.accept(user, chapter)
+        path = status_path(chapter)
+        plain = await caller.get(path, Prefer="wait=0")
+        assert plain.status_code == 200
+        assert plain.headers["preference-applied"] == "wait=0"
+        known = await caller.get(path, Prefer="wait=1", If_None_Match=plain.headers["etag"])
+        assert known.status_code == 304
+        assert known.headers["preference-applied"] == "wait=1"
+        # a poll ends with its token
+        lapsing = here.bearer(user, expires_in=-29.5, at=clock.now) | {"Prefer": "wait=60"}
+        assert (await here.http.get(path, headers=lapsing)).status_code == 200
 
 
 async def test_another_scenes_change_does_not_end_a_poll(here: House, user: UUID, chapter: UUID) -> None:
@@ -128,6 +130,6 @@ async def test_a_poll_whose_client_left_is_let_go(here: House, user: UUID, chapt
     await here.accept(user, chapter)
     poll = await caller.held(status_path(chapter), Prefer="wait=60")
     poll.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(here.notifier.polls):
             await here.http.get("/healthz")

@@ -13,6 +13,9 @@ from tests.flow.pushing import PATIENCE, Builder, Client
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
+COUNTED: dict[str, Any] = {"health_look": 600.0, "health_stall": 700.0}
+"""Where statements are counted: what is asked now and then, whatever happens, is one as well."""
+
 
 def versions(frame: dict[str, Any]) -> dict[str, int]:
     return {image["record_id"]: image["version"] for image in frame["images"]}
@@ -25,7 +28,7 @@ async def last_status(client: Client, version: int) -> dict[str, Any]:
 
 
 async def test_each_scope_goes_on_from_memory_with_only_what_changed(built: Builder, user: UUID, chapter: UUID) -> None:
-    async with built() as here:
+    async with built(**COUNTED) as here:
         changed, quiet = await here.accept(user, chapter, 1), await here.accept(user, chapter, 2)
         elsewhere = await here.accept(user, uuid4(), 1)
         await here.caught_up()
@@ -106,7 +109,7 @@ async def test_a_new_notifier_has_in_memory_what_came_before_its_start(
 async def test_what_memory_has_forgotten_is_read_from_the_log_once_for_all(
     built: Builder, user: UUID, chapter: UUID
 ) -> None:
-    async with built(memory_events=2) as here:
+    async with built(memory_events=2, replay_timeout=PATIENCE, **COUNTED) as here:
         record = await here.accept(user, chapter)
         await here.caught_up()
         async with here.client(user) as client:

@@ -16,10 +16,12 @@ import pytest
 from notifier.connection import Connection
 from notifier.protocol import PushProtocol
 from schemas.frames import SUBPROTOCOL
-from tests.flow.pushing import PATIENCE, Client, House, house, settings_for, subprotocol_of, token_for
+from tests.flow.pushing import Client, House, house, settings_for, subprotocol_of, token_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
+SLACK = 10.0
+"""Seconds more than a client is given, for a machine that is busy."""
 MOST_BYTES = 512 * 1024
 """Of kernel and process together, for one that does not read."""
 
@@ -83,9 +85,9 @@ async def test_a_stopped_client_costs_little_and_nobody_else_waits(
                     for client in live:
                         await _until_told(client, f"{number} ")
                     victim.look()
-                    assert loop.time() - began < 2 * PATIENCE
+                    assert loop.time() - began < 2 * SLACK
                 # from the first byte that waited, which came after `began`
-                assert loop.time() - began < settings.stall_timeout + 2 * PATIENCE
+                assert loop.time() - began < settings.stall_timeout + 2 * SLACK
                 assert 64 * 1024 < victim.most <= MOST_BYTES
             for client in live:
                 assert await client.pong() == []
@@ -102,9 +104,9 @@ async def test_a_peer_that_is_silent_is_gone_while_who_answers_stays(
         async with stopped(here, user, chapter) as victim:
             began = loop.time()
             while victim.connection in set(here.notifier.connections):
-                await live.next(within=PATIENCE)
-            assert loop.time() - began < 2.5 + PATIENCE
-        assert [frame["type"] for frame in await live.pong()] in ([], ["ping"])
+                await live.next(within=SLACK)
+            assert loop.time() - began < 2.5 + SLACK
+        assert await live.pong() == []
 
 
 @pytest.mark.parametrize(
@@ -131,11 +133,11 @@ async def test_who_begins_a_message_and_does_not_end_it_is_gone_like_any_silent_
             f"Sec-WebSocket-Protocol: {offered}\r\n\r\n".encode()
         )
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(SLACK):
                 assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
             began = loop.time()
             writer.write(begun)
-            async with asyncio.timeout(2.5 + PATIENCE):
+            async with asyncio.timeout(2.5 + SLACK):
                 frames = await reader.read(-1)
             # 1011, no answer to a ping: it was not closed for what it had sent
             assert b"\x03\xf3no answer to a ping" in frames

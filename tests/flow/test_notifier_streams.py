@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.flow.asking import Caller, problem
-from tests.flow.pushing import PATIENCE, Builder, House, token_for
+from tests.flow.pushing import PATIENCE, Builder, House, StoppedClock, token_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -157,7 +157,11 @@ async def test_refusals_are_problems(built: Builder, user: UUID, chapter: UUID) 
 
 
 async def test_it_ends_with_its_token(built: Builder, user: UUID, chapter: UUID) -> None:
-    async with built() as here, stream(here, user, chapter, expires_in=-29.5) as reading:
+    clock = StoppedClock()
+    async with (
+        built({"clock": clock}) as here,
+        stream(here, user, chapter, expires_in=-29.5, at=clock.now) as reading,
+    ):
         frames = await reading.rest()
         assert [frame["type"] for frame in frames] == ["snapshot", "bye"]
         assert frames[-1] == {"type": "bye", "code": 4401, "retry_after_ms": 0}

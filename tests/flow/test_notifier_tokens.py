@@ -11,7 +11,7 @@ import pytest
 from producer.app import build
 from tests.flow.accepting import BODY, path_of, problem_of, settings_of
 from tests.flow.asking import problem
-from tests.flow.pushing import SECRET, Builder, House, token_for
+from tests.flow.pushing import PATIENCE, SECRET, Builder, House, token_for
 from tests.issuing import URL, Issuer, SigningKey
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
@@ -126,7 +126,7 @@ async def test_the_producer_takes_them_too(database_url: str, user: UUID) -> Non
 
 async def _ready(here: House, token: str) -> None:
     """Once the token is taken."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while True:
             async with here.socket(token) as client:
                 if (await client.next())["type"] == "welcome":
