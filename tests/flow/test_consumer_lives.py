@@ -75,14 +75,17 @@ async def test_a_consumer_whose_reader_is_silent_however_often_it_is_made_anew(l
 
 
 async def test_a_consumer_whose_reader_hangs_is_mended_before_anybody_notices(line: Line) -> None:
-    running = await _working(line)
+    # to join a group anew may take seconds on a machine that is busy: out of a minute, in production
+    running = await _working(line, health_stall=4 * STALL)
     for one in running.consumer.subscriptions._subscriptions:
         consumer: Any = one._subscriber.consumer
         consumer.pause(*consumer.assignment())
-    watching = asyncio.create_task(alive_for(running.consumer.health, 2 * STALL))
     record_id = await line.ask()
-    await line.ended(record_id)
-    await watching
+    ending = asyncio.create_task(line.ended(record_id))
+    while not ending.done():
+        await alive_for(running.consumer.health, 0.1)
+    await ending
+    await alive_for(running.consumer.health, 2 * STALL)
 
 
 async def _refuses(*_: object, **__: object) -> Any:

@@ -18,7 +18,7 @@ from producer.relay_settings import RelaySettings
 from schemas import topics
 from storage.database import Database
 from storage.settings import DatabaseSettings
-from tests.flow.living import PERIODS, READERS, STALL, alive_for, down, hangs, ready, stalled, until
+from tests.flow.living import PERIODS, READERS, STALL, alive_for, down, hangs, moment, ready, stalled, until
 from tests.flow.pushing import house, settings_for
 from tests.flow.wire import Wire, wire_to
 from tests.silent import silence
@@ -173,4 +173,4 @@ async def _http_alive_for(http: httpx.AsyncClient, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         assert (await http.get("/healthz")).status_code == 200
-        await asyncio.sleep(0.05)
+        await moment()
