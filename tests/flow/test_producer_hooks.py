@@ -207,7 +207,7 @@ async def test_the_token_is_shown_nowhere(database_url: str) -> None:
             event: dict[str, Any] = {}
             while event.get("event") != "listening":
                 event = json.loads(await process.stdout.readline())
-        async with httpx.AsyncClient(base_url=f"http://{event['host']}:{event['port']}") as client:
+        async with httpx.AsyncClient(base_url=f"http://{event['host']}:{event['port']}", timeout=20) as client:
             for content in (b'{"id": 5}', b"{", b" " * 70_000):
                 await client.post(f"/hooks/modelslab/{TOKEN}", content=content)
             await client.get(f"/hooks/modelslab/{TOKEN}")

@@ -50,7 +50,7 @@ async def _listening(process: Process) -> str:
 async def test_it_serves_and_stops_cleanly(database_url: str) -> None:
     async with _producer(database_url, "--port", "0") as process:
         url = await _listening(process)
-        async with httpx.AsyncClient(base_url=url) as client:
+        async with httpx.AsyncClient(base_url=url, timeout=20) as client:
             response = await client.post(path_of(), json=BODY, headers=bearer(uuid4()))
             assert response.status_code == 202
             assert "server" not in response.headers
@@ -59,7 +59,8 @@ async def test_it_serves_and_stops_cleanly(database_url: str) -> None:
             stranger = bearer(uuid4(), exp=1)
             assert (await client.post(path_of(), json=BODY, headers=stranger)).status_code == 401
         process.send_signal(signal.SIGTERM)
-        out, err = await asyncio.wait_for(process.communicate(), 5)
+        # 10 s after the signal it would leave by force, and say so
+        out, err = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode == 0
     assert [json.loads(line)["event"] for line in out.splitlines()] == ["stopping", "stopped"]
     assert err == b""
@@ -72,7 +73,7 @@ async def test_a_huge_body_is_refused_before_it_is_sent(database_url: str) -> No
         token = bearer(uuid4())["Authorization"]
         head = f"POST {path_of()} HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length: 10000000000\r\n\r\n"
         writer.write(head.encode())
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.read(), 20)
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"connection: close" in answer.lower()
         writer.close()
