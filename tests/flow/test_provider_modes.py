@@ -33,7 +33,8 @@ LINES: dict[str, dict[str, str]] = {
     "usual": {},
     "hooked": {},
     "careful": {"SCENEWIRE_UNCERTAIN": "fail"},
-    "impatient": {"SCENEWIRE_RUN_DEADLINE": "3", "SCENEWIRE_SUBMIT_TIMEOUT": "2"},
+    # what is still out when its record ends is followed for a submit timeout more, and found so
+    "impatient": {"SCENEWIRE_RUN_DEADLINE": "3", "SCENEWIRE_SUBMIT_TIMEOUT": "60"},
 }
 
 
