@@ -14,11 +14,14 @@ from urllib.parse import urlsplit
 import httpx
 import jwt
 import pytest
-from playwright.async_api import Browser, Route, async_playwright
+from playwright.async_api import Browser, Route, async_playwright, expect
 
 from local import node
 from local.server import NotReady
 from tests.browser.studio_page import OpenStudio, Studio
+
+# what comes at once on a machine that is free; nothing is measured by it
+expect.set_options(timeout=20_000)
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
@@ -78,7 +81,6 @@ def studio_of(chromium: str, line: dict[str, Any]) -> OpenStudio:
         width: int = 1280,
         height: int = 900,
         token_in_config: bool = True,
-        token_seconds: float = 3600,
         **context_options: Any,
     ) -> AsyncIterator[Studio]:
         claims = {"sub": str(uuid.uuid4())}
@@ -98,7 +100,7 @@ def studio_of(chromium: str, line: dict[str, Any]) -> OpenStudio:
         async with launched(chromium) as browser:
             context = await browser.new_context(viewport={"width": width, "height": height}, **context_options)
             page = await context.new_page()
-            studio = Studio(page, line["studio"].rstrip("/"), line["chapter_id"], sign(token_seconds), sign)
+            studio = Studio(page, line["studio"].rstrip("/"), line["chapter_id"], sign(3600), sign)
             page.on("pageerror", lambda error: studio.errors.append(str(error)))
             page.on("console", lambda said: studio.errors.append(said.text) if said.type == "error" else None)
             page.on("request", lambda request: studio.hosts.add(urlsplit(request.url).netloc))

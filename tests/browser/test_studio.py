@@ -33,7 +33,8 @@ async def live(page: Page) -> None:
 
 
 async def is_drawn(picture: Locator) -> bool:
-    return bool(await picture.evaluate("image => image.complete && image.naturalWidth > 0"))
+    await expect(picture).to_have_js_property("complete", True)
+    return bool(await picture.evaluate("image => image.naturalWidth > 0"))
 
 
 async def has_sideways_scroll(page: Page) -> bool:
@@ -122,7 +123,9 @@ async def test_where_streams_do_not_get_through_either_it_polls(studio_of: OpenS
         await live(page)
 
 
-async def test_the_picture_stays_in_view_while_a_new_one_is_made(studio_of: OpenStudio) -> None:
+async def test_the_picture_stays_in_view_while_a_new_one_is_made(
+    studio_of: OpenStudio, simulator: httpx.AsyncClient
+) -> None:
     async with studio_of() as studio:
         page = studio.page
         await studio.open()
@@ -132,6 +135,9 @@ async def test_the_picture_stays_in_view_while_a_new_one_is_made(studio_of: Open
         await expect(card.locator(".open img")).to_be_visible(timeout=PICTURE_MS)
         first = await card.locator(".open img").get_attribute("src")
 
+        # long enough to be looked at
+        slow = {"action": {"answer": "processing", "duration": 5}}
+        (await simulator.put("/script", json={"rules": [slow]})).raise_for_status()
         await card.get_by_role("button", name="Make again").click()
         await expect(card.get_by_role("progressbar")).to_be_visible()
         assert await card.locator(".open img").first.get_attribute("src") == first
@@ -149,6 +155,7 @@ async def test_the_grid_shows_a_thumbnail_and_the_large_view_the_picture(studio_
         await page.locator("#scene-2 .make").click()
         small = page.locator("#scene-2 .open img")
         await expect(small).to_be_visible(timeout=PICTURE_MS)
+        await expect(small).to_have_js_property("complete", True)
         assert await small.evaluate("image => [image.src.includes('/thumb/'), image.naturalWidth]") == [True, 480]
         await small.click()
         large = page.locator("#gallery-image")
@@ -169,6 +176,7 @@ async def test_a_picture_that_cannot_be_made_smaller_is_shown_whole(studio_of: O
         await page.locator("#scene-3 .make").click()
         whole = page.locator("#scene-3 .open img")
         await expect(whole).to_be_visible(timeout=PICTURE_MS)
+        await expect(whole).to_have_js_property("complete", True)
         assert await whole.evaluate("image => [image.src.includes('/file/'), image.naturalWidth > 480]") == [True, True]
 
 
@@ -282,15 +290,23 @@ async def test_without_a_token_the_page_asks_and_keeps_it_out_of_the_address(stu
 
 
 async def test_a_token_is_renewed_on_the_line_before_it_ends(studio_of: OpenStudio) -> None:
-    async with studio_of(token_seconds=15) as studio:
+    async with studio_of() as studio:
         page = studio.page
+        given: list[str] = []
+
+        async def config(route: Route) -> None:
+            # the first is short, from when it is handed out
+            studio.token = studio.sign(3600 if given else 15)
+            given.append(studio.token)
+            await route.fallback()
+
+        await page.route("**/studio/config.json", config)
         await studio.open()
         await live(page)
-        studio.token = studio.sign(3600)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LINE_MS / 1000):
             while (frame := json.loads(await studio.sent.get()))["type"] != "auth":
                 pass
-        assert frame["token"] == studio.token
+        assert given[1:] == [frame["token"]]
         async with page.expect_request("**/images/scenes/1") as posted:
             await page.locator("#scene-1 .make").click()
         assert (await (await posted.value).all_headers())["authorization"] == f"Bearer {studio.token}"
