@@ -74,14 +74,12 @@ class Client:
                     return frame
 
     async def pong(self) -> list[dict[str, Any]]:
-        """All frames up to the answer to a ping sent now: what is not among them was not sent before it. The server's
-        own pings, which come with time alone, are left out."""
+        """All frames up to the answer to a ping sent now: what is not among them was not sent before it."""
         await self.send(type="ping")
         frames: list[dict[str, Any]] = []
         while (frame := await self.next())["type"] != "pong":
-            if frame["type"] != "ping":
-                frames.append(frame)
-        return frames
+            frames.append(frame)
+        return _but_pings(frames)
 
     async def watch(self, **scope: Any) -> dict[str, Any]:
         """Subscribe; its snapshot."""
@@ -97,7 +95,12 @@ class Client:
                 while True:
                     frames.append(json.loads(await self.socket.recv()))
             except ConnectionClosed as end:
-                return (end.rcvd.code if end.rcvd else 1006), frames
+                return (end.rcvd.code if end.rcvd else 1006), _but_pings(frames)
+
+
+def _but_pings(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The server's own come with time alone."""
+    return [frame for frame in frames if frame["type"] != "ping"]
 
 
 class House:
