@@ -54,8 +54,8 @@ async def test_the_details_tell_attempts_prompt_model_and_cost(
         attempts = details.get_by_role("list", name="Attempts").get_by_role("listitem")
         # it is open already when the five seconds begin in which this is to be seen
         await expect(details.locator(".story-state")).to_contain_text("Trying again in", timeout=PICTURE_MS)
-        await expect(attempts).to_have_count(2)
         await expect(card.locator(".headline")).to_contain_text("Trying again in")
+        await expect(attempts).to_have_count(2)
         await expect(attempts.nth(0)).to_contain_text("This model could not at that moment. The next model was asked.")
         await expect(attempts.nth(0)).to_contain_text("free · costs no try")
         await expect(attempts.nth(1)).to_contain_text("The image service said that it could not at that moment.")
