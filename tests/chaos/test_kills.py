@@ -19,12 +19,12 @@ pytestmark = [pytest.mark.chaos, pytest.mark.connected]
 async def test_one_of_two_is_killed(street: Street, database: Database, kind: str) -> None:
     await street.script(*MIXED)
     async with person(street) as one, person(street, "premium") as other:
-        await _all_ask(one, other)
+        asking = asyncio.create_task(_all_ask(one, other))
         await in_mid_call(database, one, other)
         victim = await street.active_relay() if kind == "relay" else f"{kind}-1"
         await street.kill(victim)
         assert street.servers[victim].exit_code == -signal.SIGKILL
-        await _all_ask(one, other)
+        await asyncio.gather(asking, _all_ask(one, other))
         # the one that is left does it all; the other comes back meanwhile
         back = asyncio.create_task(street.start(victim))
         balance = await books.close(street, database, one, other)
@@ -38,10 +38,10 @@ async def test_everything_is_killed_at_once(street: Street, database: Database) 
     await street.script(*MIXED)
     everything = [name for name in street.servers if name != "simulator"]
     async with person(street) as one, person(street, "premium") as other:
-        await _all_ask(one, other)
+        asking = asyncio.gather(_all_ask(one, other))
         await in_mid_call(database, one, other)
         await street.kill(*everything)
-        asking = asyncio.create_task(_all_ask(one, other))
+        asking = asyncio.gather(asking, _all_ask(one, other))
         # our own processes do not wait for Kafka and Postgres to be there
         await street.start(*everything)
         await asking
@@ -64,13 +64,14 @@ async def test_consumers_are_killed_and_the_slots_are_never_exceeded(
         killed = 0
         backs: list[asyncio.Task[None]] = []
         while killed < kills:
-            await asyncio.gather(one.asks(JOB, 2), other.asks(JOB, 2))
+            asking = asyncio.gather(one.asks(JOB, 2), other.asks(JOB, 2))
             victim = chance.choice(["consumer-1", "consumer-2"])
             if street.servers[victim].is_running:
                 await comes_true(database, _WORKS, one.user_id, other.user_id)
                 await street.kill(victim)
                 killed += 1
                 backs.append(asyncio.create_task(street.start(victim)))
+            await asking
             # one of them is there again at least
             await asyncio.wait(backs, return_when=asyncio.FIRST_COMPLETED)
             backs = [back for back in backs if not back.done()]
