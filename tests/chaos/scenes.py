@@ -21,6 +21,11 @@ MIXED: Sequence[dict[str, Any]] = (
     {"text": JOB, "action": {"answer": "processing", "duration": {"low": 0.5, "high": 2}}},
 )
 
+HELD: Sequence[dict[str, Any]] = (
+    {"call": "fetch", "text": JOB, "action": {"answer": "error", "fault": "bad_gateway"}},
+)
+"""Nobody is told how a job stands: it is followed until a script without this says so."""
+
 _OPEN_SUBMITS = """
 SELECT count(*) FILTER (WHERE a.sent_at IS NOT NULL AND a.provider_request_id IS NULL) AS open,
     count(*) FILTER (WHERE a.provider_request_id IS NOT NULL) AS making

@@ -2,26 +2,29 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from storage.database import Database
 from tests.chaos import books
 from tests.chaos.people import PATIENCE, Person, person
-from tests.chaos.scenes import AT_ONCE, JOB, attempts, comes_true, reaches, record
+from tests.chaos.scenes import AT_ONCE, HELD, JOB, attempts, comes_true, reaches, record
 from tests.chaos.street import Street
 
 pytestmark = [pytest.mark.chaos, pytest.mark.connected]
 
 
 async def test_stopped_while_it_follows_a_job(street: Street, database: Database) -> None:
-    await street.script({"text": JOB, "action": {"answer": "processing", "duration": 4}})
+    job: dict[str, Any] = {"text": JOB, "action": {"answer": "processing", "duration": 0.5}}
+    await street.script(job, *HELD)
     await street.retire("consumer-2")
     async with person(street) as one:
         (record_id,) = await one.asks(JOB)
         await reaches(database, [record_id], "generating")
         frozen = (await record(database, record_id)).worker_id
         await street.pause("consumer-1")
+        await street.script(job)
         await street.start("consumer-2")
         await reaches(database, [record_id], "done")
         before = await record(database, record_id)
