@@ -23,10 +23,11 @@ pytestmark = [pytest.mark.chaos, pytest.mark.connected]
 async def test_gone_for_a_minute(street: Street, database: Database, gone: tuple[str, ...]) -> None:
     await street.script(*MIXED)
     async with person(street) as one, person(street, "premium") as other:
-        await asyncio.gather(one.asks(JOB, 4), other.asks(SLOW_ANSWER, 3))
+        asking = asyncio.gather(one.asks(JOB, 4), other.asks(SLOW_ANSWER, 3))
         await in_mid_call(database, one, other)
         await street.kill(*gone)
-        back = asyncio.create_task(_back_after(street, MINUTE, *gone))
+        seen = asyncio.Event()
+        back = asyncio.create_task(_back_after(street, MINUTE, seen, *gone))
         if "postgres" in gone:
             answer = await one.post(AT_ONCE, scene=1_000, key=str(uuid4()))
             assert answer is not None
@@ -35,8 +36,8 @@ async def test_gone_for_a_minute(street: Street, database: Database, gone: tuple
         else:
             # accepted as ever, and made: only the news waits
             await reaches(database, await one.asks(AT_ONCE, 2), "done")
-            assert not back.done()
-        await asyncio.gather(one.asks(JOB, 2), other.asks(SLOW_ANSWER, 2))
+        seen.set()
+        await asyncio.gather(asking, one.asks(JOB, 2), other.asks(SLOW_ANSWER, 2))
         await back
         balance = await books.close(street, database, one, other)
     assert balance.faults == []
@@ -46,6 +47,8 @@ async def test_gone_for_a_minute(street: Street, database: Database, gone: tuple
     assert {len(attempts) for attempts in balance.attempts.values()} == {1}
 
 
-async def _back_after(street: Street, seconds: float, *names: str) -> None:
+async def _back_after(street: Street, seconds: float, seen: asyncio.Event, *names: str) -> None:
+    """Not before `seen` either: what the test looks at while they are gone."""
     await asyncio.sleep(seconds)
+    await seen.wait()
     await street.start(*names)
