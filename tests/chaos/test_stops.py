@@ -32,9 +32,10 @@ async def test_sigterm_with_fifty_in_flight(street: Street, database: Database) 
     await street.retire("consumer-1", "consumer-2")
     for name in ("consumer-wide", "consumer-heir"):
         street.add(name, SCENEWIRE_PROVIDER_SLOTS=str(_MANY))
-    await street.start("consumer-wide")
     async with person(street) as one:
         await asyncio.gather(one.asks(SLOW_ANSWER, _MANY // 2), one.asks(JOB, _MANY // 2))
+        # all of them wait for it: they are sent together
+        await street.start("consumer-wide")
         await comes_true(database, _ALL_SENT, one.user_id, _MANY)
         heir = asyncio.create_task(street.start("consumer-heir"))
         # open submits get their answers; what has an id is handed back at once
