@@ -116,7 +116,7 @@ async def _all_shown(books: Books, people: Sequence[Person]) -> None:
         def differing(page: dict[str, Any] = one.watcher.seen, mine: dict[str, Any] = mine) -> list[str]:
             return [i for i, record in mine.items() if i not in page or any(page[i][n] != record[n] for n in _SHOWN)]
 
-        await one.watcher.until(lambda differing=differing: not differing(), 20.0)  # type: ignore[misc]
+        await one.watcher.until(lambda differing=differing: not differing(), PATIENCE)  # type: ignore[misc]
         books.missed += len(differing())
         books.faults += [f"{i}: the page shows {one.watcher.seen.get(i)} of {mine[i]}" for i in differing()]
         books.faults += one.watcher.faults
@@ -184,7 +184,7 @@ async def _facts(street: Street, database: Database, books: Books) -> None:
     async def all_sent() -> bool:
         return not await database.fetch("SELECT id FROM outbox LIMIT 1")
 
-    if not await until(all_sent, 30.0):
+    if not await until(all_sent, PATIENCE):
         books.faults.append("the outbox does not drain")
     told: set[tuple[UUID, str]] = set()
     client = AIOKafkaConsumer(bootstrap_servers=street.kafka.servers, auto_offset_reset="earliest")
