@@ -190,7 +190,9 @@ class Dispatch:
         try:
             await self._generation.run(work)
         except BaseException:
-            if work.phase is not Phase.SUBMITTING:
+            claimed = work.claimed
+            # of an open submit only we may learn the answer; one that is being written down can be resumed
+            if work.phase is not Phase.SUBMITTING or claimed.provider_request_id is not None or claimed.output_urls:
                 # a claim lives only while its task lives (W1)
                 await self._hand_back(work)
             raise

@@ -13,6 +13,7 @@ import structlog
 log = structlog.get_logger()
 
 _CONNECTIONS_SECONDS = 0.5
+_TURNS, _TURN_SECONDS = 25, 0.02
 
 
 async def closed_within(seconds: float, stop: Coroutine[Any, Any, None]) -> bool:
@@ -33,6 +34,22 @@ async def stop_client(client: Any, stop: Coroutine[Any, Any, None], *, seconds: 
         return
     log.info("kafka_client_abandoned", what=what)
     await closed_within(_CONNECTIONS_SECONDS, client.close())
+
+
+async def cut_off(starting: asyncio.Task[None], client: Any, *, seconds: float) -> None:
+    """End a consumer's start, and wait `seconds` for that at most (`client` is its AIOKafkaClient, None before it has
+    one).
+
+    Cancelled before it knows its cluster, aiokafka (0.14) leaves the line open on which it asked for it, and nobody can
+    close that: with Kafka there it knows it in a moment, so it gets half a second.
+    """
+    for _ in range(_TURNS):
+        if starting.done() or client is None or client._sync_task is not None:
+            break
+        # turns rather than time: to a process that stood still the answer has yet to come
+        await asyncio.wait({starting}, timeout=_TURN_SECONDS)
+    starting.cancel()
+    await asyncio.wait({starting}, timeout=seconds)
 
 
 def _forget(task: asyncio.Future[None]) -> None:

@@ -15,7 +15,7 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage, KafkaMessage
 
 from messaging.backoff import Backoff
-from messaging.closing import stop_client
+from messaging.closing import cut_off, stop_client
 from messaging.deliveries import Delivery, deliveries
 from messaging.lookout import Log
 from messaging.names import real_group, real_topic
@@ -122,9 +122,7 @@ class Subscription:
     async def stop(self, timeout: float) -> None:
         # the consume loop looks at this before each poll and each batch
         self._subscriber.running = False
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait([self._starting], timeout=_CLOSE_SECONDS)
+        await self._end_starting()
         try:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
@@ -134,6 +132,12 @@ class Subscription:
         for task in self._subscriber.tasks:
             task.cancel()
         await self._close()
+
+    async def _end_starting(self) -> None:
+        if self._starting is not None:
+            consumer: Any = self._subscriber.consumer
+            client = None if consumer is None else consumer._client
+            await cut_off(self._starting, client, seconds=_CLOSE_SECONDS)
 
     async def _close(self) -> None:
         self._connected = False
@@ -221,9 +225,7 @@ class Subscription:
         metrics.count("readers_renewed", reason=reason)
         self._stillness.forget()
         self._left_out_since = None
-        if self._starting is not None:
-            self._starting.cancel()
-            await asyncio.wait([self._starting], timeout=_CLOSE_SECONDS)
+        await self._end_starting()
         for task in self._subscriber.tasks:
             task.cancel()
         await self._close()
