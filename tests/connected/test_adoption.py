@@ -347,7 +347,8 @@ async def test_the_older_code_writes_on_while_its_table_is_adopted(
         "SELECT gen_random_uuid(), jsonb_build_object('scene_number', n) "
         f"FROM generate_series(1, {rows}) n"
     )
-    lock_timeout = 2.0
+    # longer than the machine itself keeps anybody waiting
+    lock_timeout = 10.0
     stop, writing = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     slowest, written = 0.0, 0

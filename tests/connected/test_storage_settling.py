@@ -76,7 +76,7 @@ async def test_a_deferral_costs_no_retry_and_its_slot_rests(steps: Steps) -> Non
     assert (status["retry_count"], status["attempt"], status["version"]) == (0, 2, 3)
     (attempt,) = await steps.attempts(claimed.record_id)
     assert (attempt.outcome, attempt.counted) == ("deferred", False)
-    (row,) = await steps.sql("SELECT count(*) AS resting FROM provider_slots WHERE free_at > now() + interval '74 s'")
+    (row,) = await steps.sql("SELECT count(*) AS resting FROM provider_slots WHERE free_at > now() + interval '15 s'")
     assert row.resting == 1
 
 
