@@ -15,7 +15,7 @@ ONE = Topic(name="one.v1", key="k", partitions=2, retention_ms=60_000, purpose="
 
 @pytest.fixture
 def settings(kafka_servers: str, namespace: str) -> KafkaSettings:
-    return KafkaSettings(kafka_servers=kafka_servers, namespace=namespace, kafka_connect_timeout=20)
+    return KafkaSettings(kafka_servers=kafka_servers, namespace=namespace, kafka_connect_timeout=60)
 
 
 async def test_missing_topics_are_created_once(settings: KafkaSettings) -> None:
