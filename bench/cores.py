@@ -34,8 +34,9 @@ def announce(asked: argparse.Namespace) -> None:
 
 @contextmanager
 def apart(*, kafka: bool = True) -> Iterator[Ground]:
-    """The servers that all measurements share, on the loading core with this process; `kafka`: Kafka too."""
-    with ground() as servers:
+    """The servers that all measurements share, on the loading core with this process; `kafka`: Kafka too. Otherwise it
+    has both, as in production: without what makes its start quick and its work slow."""
+    with ground(quick=kafka) as servers:
         for server in (servers.kafka, servers.postgres) if kafka else (servers.postgres,):
             pin(server.pid, LOAD_CORE)
         os.sched_setaffinity(0, {LOAD_CORE})

@@ -115,11 +115,16 @@ class Site:
 class Ground:
     """The servers all measurements share."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, quick: bool) -> None:
         self.folder = folder
         port, controller_port = ports.free(2)
         self.kafka = Kafka(
-            "kafka", folder / "kafka.log", folder=folder / "kafka", port=port, controller_port=controller_port
+            "kafka",
+            folder / "kafka.log",
+            folder=folder / "kafka",
+            port=port,
+            controller_port=controller_port,
+            quick=quick,
         )
         self.postgres = Postgres("postgres", folder / "postgres.log", folder=folder / "postgres")
 
@@ -139,12 +144,13 @@ class Ground:
 
 
 @contextmanager
-def ground() -> Iterator[Ground]:
-    """Kafka and Postgres, started; gone with all they hold at the end."""
+def ground(*, quick: bool = True) -> Iterator[Ground]:
+    """Kafka and Postgres, started; gone with all they hold at the end. `quick`: a Kafka that starts in little time,
+    and never gets as fast as one in production."""
     with tempfile.TemporaryDirectory(prefix="scenewire-bench-", ignore_cleanup_errors=True) as folder:
         # Postgres runs as another user when we are root
         Path(folder).chmod(0o755)
-        made = Ground(Path(folder))
+        made = Ground(Path(folder), quick=quick)
         try:
             for server in (made.kafka, made.postgres):
                 server.prepare()

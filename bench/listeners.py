@@ -13,7 +13,7 @@ import jwt
 
 SUBPROTOCOL, PREFIX = "scenewire.v1+json", "base64url.bearer.scenewire."
 _KEY = base64.b64encode(bytes(16)).decode()
-_CLOSE, _PING, _PONG = 0x88, 0x89, b"\x8a\x80\x00\x00\x00\x00"
+_CLOSE, _PING, _PONG = 0x88, 0x89, 0x8A
 _STATUS = 300
 """Bytes from which on a frame is a status: welcome, snapshots of nothing and pings are shorter."""
 MARK = b"@"
@@ -39,7 +39,8 @@ class Crowd:
         self.members: list[Listener] = []
         self.statuses = 0
         self.first_at = self.last_at = 0.0
-        self.latencies: list[float] | None = None
+        # while they are wanted: what each status was stamped with, and when it came (ns of the performance counter)
+        self.arrivals: list[tuple[int, int]] | None = None
         self._wanted = 0
         self._reached: asyncio.Event | None = None
         self.lost = 0
@@ -153,14 +154,15 @@ class Listener(asyncio.Protocol):
                 break
             if size > _STATUS:
                 statuses += 1
-                if self._crowd.latencies is not None:
+                if self._crowd.arrivals is not None:
                     mark = data.find(MARK, start) + 1
-                    sent = int(data[mark : data.find(MARK, mark)])
-                    self._crowd.latencies.append(time.perf_counter_ns() - sent)
+                    stamp = int(data[mark : data.find(MARK, mark)])
+                    self._crowd.arrivals.append((stamp, time.perf_counter_ns()))
             elif data[at] == _CLOSE:
                 self._crowd.why[data[start + 2 : start + size].decode()] += 1
             elif data[at] == _PING:
-                self.transport.write(_PONG)
+                # with what came, masked with zeros: some servers look for that
+                self.transport.write(bytes((_PONG, 0x80 | size, 0, 0, 0, 0)) + data[start : start + size])
             elif self._next is not None and not self._next.done() and not data.startswith(b'{"type":"ping"', start):
                 self._next.set_result(data[start : start + size])
                 self._next = None

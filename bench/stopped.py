@@ -162,7 +162,7 @@ class Measurement:
     async def _news(self, rate: float, size: int, seconds: float) -> float:
         """Events at a steady rate to all that are live; the p99 of what they take from here to each, in ms."""
         count = round(rate * seconds)
-        self._crowd.latencies = []
+        self._crowd.arrivals = []
         arrived = self._crowd.expect(count * self._asked.live)
         began = time.perf_counter()
         for number in range(count):
@@ -174,8 +174,8 @@ class Measurement:
             await self._producer.send(self._topic, event, partition=self._number % BY_NAME[STATUS].partitions)
         async with asyncio.timeout(60):
             await arrived.wait()
-        latencies, self._crowd.latencies = self._crowd.latencies, None
-        return percentile(latencies, 0.99) / 1e6
+        arrivals, self._crowd.arrivals = self._crowd.arrivals, None
+        return percentile([at - stamp for stamp, at in arrivals], 0.99) / 1e6
 
 
 async def measured(ground: Ground, asked: argparse.Namespace, *, control_first: bool) -> dict[str, float]:

@@ -49,6 +49,8 @@ class Kafka(Server):
     port: int = field(kw_only=True)
     controller_port: int = field(kw_only=True)
     heap_mb: int = field(default=512, kw_only=True)
+    #: ready in two seconds of a core, with 300 MB; otherwise as Java runs it by itself: slower to start, then faster
+    quick: bool = field(default=True, kw_only=True)
     #: the file its classes are kept in (`local.preloading`), where it is there; None: the one of these jars
     classes: Path | None = field(default=None, kw_only=True)
     #: more of Java's own, for the broker alone
@@ -90,10 +92,12 @@ class Kafka(Server):
         return self.folder / "server.properties"
 
     def _java(self) -> list[str]:
-        # the serial collector and the first compiler tier: starts in two seconds of a core, 300 MB
-        tuning = [f"-Xmx{self.heap_mb}m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"]
+        tuning = [f"-Xmx{self.heap_mb}m", "-Djava.awt.headless=true"]
+        if self.quick:
+            # the serial collector and the first compiler tier
+            tuning += ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         tuning.append("--sun-misc-unsafe-memory-access=allow")  # Kafka unmaps its index files by it; Java 25 warns
-        if (classes := self.classes or jars.preloaded()).exists():
+        if self.quick and (classes := self.classes or jars.preloaded()).exists():
             # a file that does not fit is no matter for the log: it is only slower without
             tuning += [f"-XX:AOTCache={classes}", "-Xlog:aot*=off,cds*=off"]
         logging = [
