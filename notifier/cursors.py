@@ -8,14 +8,13 @@ stay below 1 KB, and carries a keyed BLAKE2b of 16 bytes (RFC 7693; one is made 
 three times as much): who invents one gets a snapshot too, never an error.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
 import zlib
-from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+from web import base64url
 
 _LAYOUT = 4
 _LOG_BYTES = 4
@@ -26,7 +25,6 @@ _PURPOSE = b"scenewire cursor\x00"
 _MARK_BYTES = (4, 2, 1)
 """Of each event before; fewer where there are so many partitions that more would not fit."""
 _WHOLE = 1
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Position(NamedTuple):
@@ -81,11 +79,11 @@ class Cursors:
 
     def read(self, cursor: str | None) -> dict[int, Position] | None:
         """The positions, or None for a cursor that is absent, forged, damaged, or of another log or layout."""
-        if not cursor or len(cursor) > _LONGEST or not cursor.isascii() or not self._partitions:
+        if not cursor or len(cursor) > _LONGEST or not self._partitions:
             return None
         try:
-            raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        except (binascii.Error, ValueError):
+            raw = base64url.decoded(cursor)
+        except ValueError:
             return None
         body, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
         if not body or not any(hmac.compare_digest(mac, self._mac(key, body)) for key in self._keys):
@@ -95,8 +93,7 @@ class Cursors:
         return self._unpacked(body, len(self._head))
 
     def _signed(self, body: bytes | bytearray) -> bytes:
-        signed = b2a_base64(body + self._mac(self._keys[0], body), newline=False)
-        return signed.translate(_URL_SAFE, b"=")
+        return base64url.encoded(body + self._mac(self._keys[0], body))
 
     def _head_of_one(self, partition: int) -> bytes:
         head = bytearray(self._head)

@@ -81,6 +81,8 @@ class Memory:
         self._seconds = seconds
         self._clock = clock
         self._stretches: dict[int, _Stretch] = {}
+        # those that are not filled yet
+        self._filling: set[int] = set()
         self._waiting: dict[asyncio.Future[None], dict[int, int]] = {}
 
     def begin(
@@ -95,6 +97,7 @@ class Memory:
             partition: _Stretch(start, ends.get(partition, start), refused.get(partition, 0))
             for partition, start in positions.items()
         }
+        self._filling = {partition for partition, stretch in self._stretches.items() if not stretch.filled}
         self.tell()
 
     def widen(self, partitions: Iterable[int]) -> None:
@@ -111,6 +114,8 @@ class Memory:
         added_at = stretch.added_at
         while len(added_at) > self._most or (len(added_at) > 1 and added_at[0] < now - self._seconds):
             stretch.forget_oldest()
+        if self._filling and stretch.filled:
+            self._filling.discard(partition)
         return end > stretch.filled_at
 
     @property
@@ -173,7 +178,7 @@ class Memory:
 
     def is_at(self, offsets: Mapping[int, int]) -> bool:
         stretches = self._stretches
-        return all(one.filled for one in stretches.values()) and all(
+        return not self._filling and all(
             partition in stretches and stretches[partition].next >= offset for partition, offset in offsets.items()
         )
 

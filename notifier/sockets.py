@@ -1,7 +1,5 @@
 """`/ws`: from a handshake to a connection."""
 
-import base64
-import binascii
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ from notifier.protocol import PushProtocol, Service
 from notifier.rounds import Rounds
 from notifier.settings import Settings
 from schemas.frames import BEARER_SUBPROTOCOL_PREFIX, SUBPROTOCOL, CloseCode
+from web import base64url
 from web.problems import Refused
 
 PATH = "/ws"
@@ -54,10 +53,8 @@ def _token(offered: Sequence[str]) -> str | None:
     """The token of a handshake; text that is no token, for one that cannot be decoded."""
     for subprotocol in offered:
         if subprotocol.startswith(BEARER_SUBPROTOCOL_PREFIX):
-            encoded = subprotocol[len(BEARER_SUBPROTOCOL_PREFIX) :]
             try:
-                raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
-                return raw.decode("ascii")
-            except (binascii.Error, ValueError):
+                return base64url.decoded(subprotocol[len(BEARER_SUBPROTOCOL_PREFIX) :]).decode("ascii")
+            except ValueError:
                 return ""
     return None

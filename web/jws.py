@@ -5,17 +5,17 @@ token, most of it in loops over its characters, and this 10 (`bench/push.py` con
 against each other. Stricter in one thing: base64url has no padding here (RFC 7515 section 2).
 """
 
-import binascii
 import hmac
 import json
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from jwt import PyJWK, PyJWTError
+
+from web import base64url
 
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _HEADERS = 64
@@ -67,10 +67,10 @@ def claims_of(token: str, key: bytes | PyJWK) -> dict[str, Any]:
     if isinstance(key, bytes):
         good = hmac.compare_digest(_mac(key, signed.encode()), signature.encode())
     else:
-        raw = _decoded(signature)
+        raw = _raw(signature)
         try:
             # one way to write it: another text would be another token with the same signature
-            good = _encoded(raw) == signature.encode() and key.Algorithm.verify(signed.encode(), key.key, raw)
+            good = base64url.encoded(raw) == signature.encode() and key.Algorithm.verify(signed.encode(), key.key, raw)
         except (PyJWTError, ValueError, TypeError):
             good = False
     if not good:
@@ -81,17 +81,17 @@ def claims_of(token: str, key: bytes | PyJWK) -> dict[str, Any]:
 def sign(claims: Mapping[str, Any], secret: bytes, *, kind: str) -> str:
     """An HS256 token of this type."""
     header = {"alg": "HS256", "typ": kind}
-    signed = b".".join(_encoded(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
+    signed = b".".join(base64url.encoded(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
     return (signed + b"." + _mac(secret, signed)).decode()
 
 
 def _mac(secret: bytes, signed: bytes) -> bytes:
-    return _encoded(hmac.digest(secret, signed, "sha256"))
+    return base64url.encoded(hmac.digest(secret, signed, "sha256"))
 
 
 def _object(segment: str) -> dict[str, Any]:
     try:
-        told = json.loads(_decoded(segment).decode())
+        told = json.loads(base64url.decoded(segment).decode())
     except (ValueError, RecursionError):
         raise NotAToken from None
     if not isinstance(told, dict):
@@ -99,12 +99,8 @@ def _object(segment: str) -> dict[str, Any]:
     return told
 
 
-def _encoded(raw: bytes) -> bytes:
-    return urlsafe_b64encode(raw).rstrip(b"=")
-
-
-def _decoded(segment: str) -> bytes:
+def _raw(segment: str) -> bytes:
     try:
-        return urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-    except (binascii.Error, ValueError):
+        return base64url.decoded(segment)
+    except ValueError:
         raise NotAToken from None
