@@ -12,7 +12,7 @@ _FROM_URL = bytes.maketrans(b"-_+/", b"+/\x00\x00")
 _PADDING = (b"", b"", b"==", b"=")
 
 
-def encoded(raw: bytes) -> bytes:
+def encoded(raw: bytes | bytearray) -> bytes:
     return b2a_base64(raw, newline=False).translate(_TO_URL, b"=")
 
 
