@@ -26,6 +26,7 @@ import uvloop
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.structs import RecordMetadata
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -63,6 +64,7 @@ class Measurement:
         self._versions = 0
         # what a batch was stamped with -> when Kafka appended it, both in ns of the performance counter
         self._appended: dict[int, int] = {}
+        self._sending: dict[int, asyncio.Future[RecordMetadata]] = {}
         self.found: dict[str, float] = {}
 
     def _cpu(self) -> float:
@@ -129,11 +131,12 @@ class Measurement:
             if batch.append(key=None, value=event, timestamp=None) is None:
                 sys.exit("the batch is full: a rate that this machine does not reach")
         batch.close()
-        sent = await self._producer.send_batch(batch, self._topic, partition=partition)
-        sent.add_done_callback(lambda done: self._note_append(stamp, done.result().timestamp))
+        self._sending[stamp] = await self._producer.send_batch(batch, self._topic, partition=partition)
+        self._sending[stamp].add_done_callback(lambda sent: self._note_append(stamp, sent.result().timestamp))
 
     def _note_append(self, stamp: int, milliseconds: int) -> None:
         """By Kafka's own clock, which is ours: the middle of the millisecond that it names."""
+        del self._sending[stamp]
         before = time.time_ns() - milliseconds * 1_000_000 - 500_000
         self._appended[stamp] = time.perf_counter_ns() - before
 
@@ -184,6 +187,8 @@ class Measurement:
             for who, after, before in zip(("Kafka", "clients and producer"), now, beside, strict=True)
         )
         print(f"    beside: {spent} of a core", flush=True)
+        # a frame may be there before its producer knows that Kafka has the event
+        await asyncio.gather(*self._sending.values())
         arrivals, crowd.arrivals = crowd.arrivals, None
         since_sent = [at - stamp for stamp, at in arrivals]
         since_append = [at - self._appended[stamp] for stamp, at in arrivals]

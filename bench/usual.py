@@ -87,6 +87,9 @@ async def lifespan(_: Starlette) -> AsyncIterator[None]:
         TOPIC, bootstrap_servers=os.environ["SCENEWIRE_KAFKA_SERVERS"], group_id=None, auto_offset_reset="latest"
     )
     await consumer.start()
+    # "latest" is where the log ends when it is first looked at
+    for partition in consumer.assignment():
+        await consumer.position(partition)
     task = asyncio.create_task(follow(consumer))
     try:
         yield

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import asyncpg
 import structlog
@@ -112,8 +113,11 @@ class Database:
     def __init__(self, settings: DatabaseSettings, *, application: str) -> None:
         self._timeout = settings.database_timeout
 
+        # all that was ever connected and is not forgotten yet
+        self._connected: WeakSet[Any] = WeakSet()
+
         async def connect() -> Any:
-            return await _connect(
+            connection = await _connect(
                 settings,
                 {
                     "application_name": application,
@@ -129,6 +133,8 @@ class Database:
                     "idle_in_transaction_session_timeout": f"{settings.database_timeout * 1000:.0f}",
                 },
             )
+            self._connected.add(connection)
+            return connection
 
         self._engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
@@ -149,12 +155,19 @@ class Database:
         """Nothing is connected before it is needed: a process starts without Postgres and says so in /readyz."""
 
     async def close(self) -> None:
-        """Close the pool; bounded, also when Postgres is gone."""
+        """Close the pool and all its connections; bounded, also when Postgres is gone.
+
+        Who still waits for an answer gets `Unavailable`.
+        """
         try:
             async with asyncio.timeout(2):
                 await self._engine.dispose()
         except TimeoutError:
             log.warning("database_close_timeout")
+        # the pool closes what lies in it; what is in use, or on its way back from who was cancelled, would come back to
+        # a pool that nobody uses, and stay open until it is found as garbage
+        for connection in list(self._connected):
+            connection.terminate()
 
     async def ping(self) -> None:
         """Raise `Unavailable` unless Postgres answers."""

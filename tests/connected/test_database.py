@@ -130,3 +130,40 @@ async def test_postgres_is_reachable_though_all_of_our_lines_are_taken(database_
     nowhere = DatabaseSettings(database_url="postgresql://nobody@127.0.0.1:9/none", database_timeout=0.5)
     with pytest.raises(OSError):
         await reachable(nowhere)
+
+
+async def test_nothing_is_left_open_by_who_is_closed(database_url: str) -> None:
+    """Whoever is still at it when the pool is closed gives its connection back to nobody."""
+    leaving = Database(DatabaseSettings(database_url=database_url, database_timeout=30.0), application="leaving")
+    other = Database(DatabaseSettings(database_url=database_url), application="other")
+
+    async def connections() -> int:
+        (row,) = await other.fetch("SELECT count(*) AS n FROM pg_stat_activity WHERE application_name = 'leaving'")
+        return int(row.n)
+
+    async def until_there_are(count: int) -> None:
+        async with asyncio.timeout(20):
+            while await connections() != count:
+                await asyncio.sleep(0.01)
+
+    over = asyncio.Event()
+
+    async def still_at_it() -> None:
+        async with leaving.transaction() as transaction:
+            await transaction.fetch("SELECT 1")
+            await over.wait()
+
+    working = asyncio.create_task(still_at_it())
+    try:
+        await leaving.ping()
+        await until_there_are(2)
+        await leaving.close()
+        await until_there_are(0)
+        over.set()
+        with pytest.raises(Unavailable):
+            await working
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await leaving.close()
+        await other.close()
