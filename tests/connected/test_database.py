@@ -143,7 +143,7 @@ async def test_nothing_is_left_open_by_who_is_closed(database_url: str) -> None:
 
     async def until_there_are(count: int) -> None:
         async with asyncio.timeout(20):
-            while await connections() != count:
+            while await connections() != count:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     over = asyncio.Event()
