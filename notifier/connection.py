@@ -96,12 +96,9 @@ class Connection(Identified):
         self._forget()
         if self._reading is not None:
             self._reading.cancel()
+        self._around.subscribed(-len(self._subscriptions))
         for key in list(self._subscriptions.keys()):
             self._around.hub.leave(key, self)
-
-    @property
-    def subscriptions(self) -> int:
-        return len(self._subscriptions)
 
     # a listener of the hub
 
@@ -132,6 +129,7 @@ class Connection(Identified):
         subscription = Subscription(frame.id, key, caller.chapter_id)
         if self._subscriptions.add(subscription):
             self._around.hub.join(key, self)
+        self._around.subscribed(1)
         if self._to_read is None and frame.cursor is not None and not self.outlet.paused:
             # when thousands come back at once, a task for each would be half of what it costs
             missed = self._around.snapshots.at_once(key, frame.cursor)
@@ -145,7 +143,9 @@ class Connection(Identified):
             self._reading = asyncio.get_running_loop().create_task(self._show(self._to_read))
 
     def _unsubscribe(self, subscription_id: str) -> None:
+        before = len(self._subscriptions)
         key = self._subscriptions.remove(subscription_id)
+        self._around.subscribed(len(self._subscriptions) - before)
         if key is not None:
             self._around.hub.leave(key, self)
 

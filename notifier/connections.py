@@ -44,12 +44,15 @@ class Connections:
             settings=settings,
             rate=Rate(settings.socket_message_rate, settings.socket_message_burst),
             admit=self._admit,
+            subscribed=self._subscribed,
             clock=clock,
             time=asyncio.get_running_loop().time,
         )
         self._open: set[Connection] = set()
         self._of_holder: Counter[Hashable] = Counter()
         self._draining = False
+        #: of all sockets. Counted as they come: to look through ten thousand sockets once a second took 15 ms of it
+        self.subscriptions = 0
 
     def open(self, line: Line) -> Connection:
         """A connection for a line that has just been accepted."""
@@ -76,10 +79,6 @@ class Connections:
     def __iter__(self) -> Iterator[Connection]:
         return iter(self._open)
 
-    @property
-    def subscriptions(self) -> int:
-        return sum(connection.subscriptions for connection in self._open)
-
     def refuse_new(self) -> None:
         """The process stops: whoever comes from now on is sent away at once."""
         self._draining = True
@@ -99,6 +98,9 @@ class Connections:
 
     def _send_away(self, connection: Connection, code: CloseCode, reason: str) -> None:
         connection.send_away(code, reason, self._settings.drain_window)
+
+    def _subscribed(self, more: int) -> None:
+        self.subscriptions += more
 
     def _admit(self, caller: Caller) -> bool:
         holder = _holder(caller)

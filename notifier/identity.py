@@ -25,7 +25,8 @@ _LAST_SECOND = 253_402_300_799.0
 @dataclass(frozen=True, slots=True)
 class Around:
     """What all connections of a process have in common. `admit` counts a connection for its caller, or refuses it;
-    `clock` tells the time that tokens are judged by, `time` the event loop's."""
+    `subscribed` is told how many subscriptions came, or went (below 0); `clock` tells the time that tokens are judged
+    by, `time` the event loop's."""
 
     hub: Hub
     snapshots: Snapshots
@@ -33,6 +34,7 @@ class Around:
     settings: PushSettings
     rate: Rate
     admit: Callable[[Caller], bool]
+    subscribed: Callable[[int], None]
     clock: Callable[[], float]
     time: Callable[[], float]
 

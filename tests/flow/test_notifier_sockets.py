@@ -1,5 +1,6 @@
 """`/ws` from outside: the contract's frames, on real Kafka and Postgres."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.flow.pushing import House, house, settings_for
+from tests.flow.pushing import PATIENCE, House, house, settings_for
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
 
@@ -172,3 +173,27 @@ async def test_each_frame_is_of_the_schema(here: House, user: UUID, chapter: UUI
         await here.complete(record)
         for _ in range(3):
             frames.validate_json(json.dumps(await client.next("status", "end", "cursor")))
+
+
+async def test_subscriptions_are_counted_as_they_come_and_go(here: House, user: UUID, chapter: UUID) -> None:
+    connections = here.notifier.connections
+    async with here.client(user) as one:
+        async with here.client(user) as other:
+            await one.watch(id="a", chapter_id=chapter)
+            await one.watch(id="b", mine=True)
+            # the same id again takes the place of the first
+            await one.watch(id="b", chapter_id=chapter)
+            await other.watch(id="a", chapter_id=chapter)
+            assert connections.subscriptions == 3
+            await one.send(type="unsubscribe", id="a")
+            await one.send(type="unsubscribe", id="never")
+            await one.pong()
+            assert connections.subscriptions == 2
+        async with asyncio.timeout(PATIENCE):
+            while len(connections) > 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert connections.subscriptions == 1
+        # of a record that is not there nothing stays
+        await one.send(type="subscribe", id="c", record_id=str(uuid4()))
+        assert (await one.next("error"))["code"] == "not_found"
+        assert connections.subscriptions == 1
