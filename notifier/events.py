@@ -4,42 +4,38 @@ import re
 from datetime import UTC, datetime
 from json import JSONDecoder
 from json.decoder import WHITESPACE  # type: ignore[attr-defined]
+from typing import NamedTuple
 from uuid import UUID
 
 from notifier.frames import text_frame
 from notifier.scopes import Key, place_of
+from notifier.spelling import AS_WE_WRITE_IT, ENDED, SCENE
 from schemas.events import StatusEvent
-from schemas.statuses import ImageStatus
 from schemas.words import TERMINAL
 
 _DECODER = JSONDecoder()
 _HEAD, _CURSOR, _TAIL = b'{"type":"status","image":', b',"cursor":"', b'"}'
-_WORD = rb'"[^"\\\x00-\x1f]+"'
-_MAYBE = rb'(?:null|"[^"\\\x00-\x1f]*")'
-# member by member as our outbox writes them; any other event is valid too, and is read the long way
-_AS_WE_WRITE_IT = re.compile(
-    b", ?".join(
-        (
-            rb'\{"specversion" ?: ?"1\.0"',
-            rb'"id" ?: ?%b' % _WORD,
-            rb'"source" ?: ?%b' % _WORD,
-            rb'"type" ?: ?%b' % _WORD,
-            rb'"subject" ?: ?%b' % _MAYBE,
-            rb'"time" ?: ?"([^"\\\x00-\x1f]+)"',
-            rb'"datacontenttype" ?: ?%b' % _MAYBE,
-            rb'"sequence" ?: ?%b' % _MAYBE,
-            rb'"partitionkey" ?: ?%b' % _MAYBE,
-            rb'"traceparent" ?: ?%b' % _MAYBE,
-            rb'"data" ?: ?(?=\{)',
-        )
-    )
-)
 _UP_TO_DATA = re.compile(r'\s*\{[^{]*"data"\s*:\s*(?=\{)')
-_validated = ImageStatus.__pydantic_validator__.validate_json
 
 
 class Unreadable(Exception):
     """The bytes are no status event."""
+
+
+class Told(NamedTuple):
+    """What is read of one: `image` is the ImageStatus's own text, which is sent on without encoding it again; ids are
+    numbers, `told_at` is POSIX time."""
+
+    record: int
+    owner: int | None
+    chapter: int | None
+    version: int
+    place: str | None
+    scene_number: int | None
+    created_at: datetime | None
+    terminal: bool
+    told_at: float | None
+    image: bytes
 
 
 class Event:
@@ -65,17 +61,19 @@ class Event:
         "version",
     )
 
-    def __init__(self, data: ImageStatus, told_at: float | None, frame: bytes, starts_at: int, ends_at: int) -> None:
-        user_id, chapter_id = data.user_id, data.chapter_id
-        self.record = data.record_id.int
-        self.owner = None if user_id is None else user_id.int
-        self.chapter = None if chapter_id is None else chapter_id.int
-        self.version = data.version
-        self.place = place_of(data.image_type, chapter_id, data.scene_number)
-        self.scene_number = data.scene_number
-        self.created_at = _aware(data.created_at)
-        self.terminal = data.status in TERMINAL
-        self.told_at = told_at
+    def __init__(self, told: Told, frame: bytes, starts_at: int, ends_at: int) -> None:
+        (
+            self.record,
+            self.owner,
+            self.chapter,
+            self.version,
+            self.place,
+            self.scene_number,
+            self.created_at,
+            self.terminal,
+            self.told_at,
+            _,
+        ) = told
         self.frame = frame
         self.starts_at = starts_at
         self.ends_at = ends_at
@@ -108,48 +106,74 @@ class Event:
 def read(value: bytes, cursor: bytes) -> Event:
     """`cursor` is the position after the event, as base64. Raises `Unreadable`."""
     try:
-        told_at, data, image = _as_we_write_it(value) or _as_anybody_may(value.decode())
+        told = _as_we_write_it(value) or _as_anybody_may(value.decode())
     except ValueError as error:
         # a validation error's own text quotes the input
         raise Unreadable(type(error).__name__) from None
+    image = told.image
     frame = text_frame(b"".join((_HEAD, image, _CURSOR, cursor, _TAIL)))
     ends_at = len(frame) - len(_CURSOR) - len(cursor) - len(_TAIL)
-    return Event(data, told_at, frame, ends_at - len(image), ends_at)
+    return Event(told, frame, ends_at - len(image), ends_at)
 
 
-_Told = tuple[float | None, ImageStatus, bytes]
-"""When it was told, its image, and that one's own text, which is sent on without encoding it again."""
-
-
-def _as_we_write_it(value: bytes) -> _Told | None:
-    """Of an event as our outbox writes it: each byte is parsed once. None for any other, or one with a fault."""
-    ours = _AS_WE_WRITE_IT.match(value)
-    if ours is None or not value.endswith(b"}"):
+def _as_we_write_it(value: bytes) -> Told | None:
+    """Of an event as our outbox writes it: each byte is looked at once. None for any other, or one with a fault."""
+    ours = AS_WE_WRITE_IT.fullmatch(value)
+    if ours is None:
         return None
-    image = value[ours.end() : -1]
+    time, image, record, user, chapter, scene, kind, status, version, created = ours.groups()
     try:
-        # one JSON value, and so nothing but `data`; what is sent on must be text as a whole, also where nobody reads it
+        # what is sent on must be text as a whole, also where nobody reads it
         if not image.isascii():
             image.decode()
-        return _posix(datetime.fromisoformat(ours[1].decode())), _validated(image), image
-    except ValueError:
+    except UnicodeDecodeError:
         return None
+    owner = None if user is None else _number(user)
+    return Told(
+        record=_number(record),
+        owner=owner,
+        chapter=None if chapter is None else _number(chapter),
+        version=int(version),
+        place=None if kind != SCENE or chapter is None or scene is None else f"{chapter[1:-1].decode()}/{int(scene)}",
+        scene_number=None if scene is None else int(scene),
+        created_at=None if created is None else _moment(created),
+        terminal=status in ENDED,
+        told_at=_moment(time).timestamp(),
+        image=image,
+    )
 
 
-def _as_anybody_may(text: str) -> _Told:
+def _number(quoted: bytes) -> int:
+    """Of a UUID in quotes."""
+    return int(quoted[1:-1].replace(b"-", b""), 16)
+
+
+def _moment(quoted: bytes) -> datetime:
+    return datetime.fromisoformat(quoted[1:-1].decode())
+
+
+def _as_anybody_may(text: str) -> Told:
     """Raises ValueError for what is no status event."""
     told = StatusEvent.model_validate_json(text)
-    return _posix(told.time), told.data, _raw_data(text).encode()
+    data = told.data
+    told_at = _aware(told.time)
+    return Told(
+        record=data.record_id.int,
+        owner=None if data.user_id is None else data.user_id.int,
+        chapter=None if data.chapter_id is None else data.chapter_id.int,
+        version=data.version,
+        place=place_of(data.image_type, data.chapter_id, data.scene_number),
+        scene_number=data.scene_number,
+        created_at=_aware(data.created_at),
+        terminal=data.status in TERMINAL,
+        told_at=None if told_at is None else told_at.timestamp(),
+        image=_raw_data(text).encode(),
+    )
 
 
 def _aware(moment: datetime | None) -> datetime | None:
     """One without a zone cannot be compared with those that have one."""
     return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def _posix(moment: datetime | None) -> float | None:
-    aware = _aware(moment)
-    return None if aware is None else aware.timestamp()
 
 
 def _raw_data(text: str) -> str:
