@@ -131,9 +131,11 @@ class Storing:
                 metrics.count("storing_repeats", reason="media")
                 log.warning("media_unavailable", record_id=str(claimed.record_id), error=str(error))
                 pause = pauses.next()
-            if time.monotonic() + pause > deadline:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise TooLate
-            await asyncio.sleep(pause)
+            # a last try then, rather than an end that comes a whole pause early
+            await asyncio.sleep(min(pause, left))
 
     async def _fetch(self, urls: list[str]) -> Picture:
         return await download(

@@ -176,3 +176,14 @@ async def test_a_slow_store_does_not_keep_the_slots(line: Line) -> None:
     for record_id in records:
         await line.ended(record_id)
     assert (len(line.provider.submits), line.provider.most_open) == (3, 1)
+
+
+async def test_what_cannot_be_stored_is_tried_once_more_at_its_deadline_and_not_without_rest_before(line: Line) -> None:
+    # larger than what is taken: asked for again as rarely as can be
+    line.start(download_bytes=1024, storing_retry_longest=60.0, submit_timeout=1.9, run_deadline=2.0)
+    line.pictures.answers.extend([PNG + bytes(4096)] * 1000)
+    line.provider.otherwise = success("job-1")
+    row = await line.ended(await line.ask(), "failed")
+    assert (row.error_class, row.error_code) == ("deadline", "storing_failed")
+    assert 2 <= len(line.pictures.asked) < 10
+    assert len(line.provider.submits) == 1
