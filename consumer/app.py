@@ -15,7 +15,7 @@ from consumer.breaker import Breaker, rules_of
 from consumer.destinations import Destinations
 from consumer.dispatch import Dispatch
 from consumer.drafts import Drafts
-from consumer.generation import Generation, boot_clock
+from consumer.generation import Generation
 from consumer.handlers import Handlers
 from consumer.lines import Lines
 from consumer.liveness import Undispatched
@@ -26,6 +26,7 @@ from consumer.settings import ConsumerSettings
 from consumer.settlement import Settlement
 from consumer.storing import Storing
 from consumer.sweep import Sweep
+from consumer.work import boot_clock
 from consumer.worker import Worker
 from media.store import Media, MediaUnavailable
 from messaging.lookout import Lookout
@@ -192,9 +193,10 @@ class Consumer:
         unanswered = await self._dispatch.drain(max(0.0, until - time.monotonic()))
         (log.warning if unanswered else log.info)("drained", uncertain=unanswered, at_the_signal=found)
         await asyncio.gather(
-            self._worker.stop(3.0),
-            *(_closed(one) for one in (self._provider.close(), self._pictures.aclose(), self._database.close())),
+            self._worker.stop(3.0), *(_closed(one) for one in (self._provider.close(), self._pictures.aclose()))
         )
+        # last: it cuts off who still writes
+        await _closed(self._database.close(), within=1.0)
         await asyncio.wait({working}, timeout=_LAST_SECONDS)
 
     async def _make_slots(self) -> None:
@@ -242,9 +244,9 @@ class Consumer:
             await rest(self._stop, self._settings.measure)
 
 
-async def _closed(closing: Awaitable[object]) -> None:
+async def _closed(closing: Awaitable[object], within: float = 2.0) -> None:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(2.0):
+        async with asyncio.timeout(within):
             await closing
 
 

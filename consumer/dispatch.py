@@ -11,8 +11,9 @@ from uuid import UUID
 
 import structlog
 
-from consumer.generation import Generation, Phase, Work
+from consumer.generation import Generation
 from consumer.settlement import Settlement, claim_of
+from consumer.work import Phase, Work
 from storage import abandoned, kept, takeovers
 from storage.database import Database, Unavailable
 from storage.dispatching import Claimed, Dispatcher
@@ -151,11 +152,7 @@ class Dispatch:
             # a submit that got its id goes on to poll: that can be handed back as well
             _, pending = await asyncio.wait(pending, timeout=min(left, 0.1))
             self._cancel(lambda work: work.phase is Phase.POLLING)
-        unanswered = [
-            work
-            for work in self._works.values()
-            if work.phase is Phase.SUBMITTING and work.claimed.provider_request_id is None
-        ]
+        unanswered = [work for work in self._works.values() if work.unanswered]
         self._cancel(lambda work: True)
         if self._works:
             await asyncio.wait(list(self._works), timeout=1.0)
@@ -190,9 +187,8 @@ class Dispatch:
         try:
             await self._generation.run(work)
         except BaseException:
-            claimed = work.claimed
-            # of an open submit only we may learn the answer; one that is being written down can be resumed
-            if work.phase is not Phase.SUBMITTING or claimed.provider_request_id is not None or claimed.output_urls:
+            # of an open submit only we may learn the answer
+            if not work.unanswered:
                 # a claim lives only while its task lives (W1)
                 await self._hand_back(work)
             raise

@@ -8,8 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
@@ -23,8 +22,9 @@ from consumer.pictures import NotAPicture
 from consumer.settings import ConsumerSettings
 from consumer.settlement import Settlement, claim_of, unanswered
 from consumer.storing import Storing, TooLate
+from consumer.work import Phase, Work, boot_clock
 from schemas.errors import ErrorClass
-from storage import deadlines, settling, takeovers
+from storage import deadlines, kept, settling, takeovers
 from storage.answers import Answer, Answers
 from storage.database import Database
 from storage.dispatching import Claimed
@@ -37,30 +37,6 @@ log = structlog.get_logger(__name__)
 
 _LATE = "This image could not be made in time. Please request it again."
 _OUR_FAULT = "Something went wrong on our side. Please try again; if it happens again, contact support."
-
-
-class Phase(Enum):
-    """What a task is at: a stop treats each differently (X1)."""
-
-    STARTING = "starting"
-    SUBMITTING = "submitting"
-    POLLING = "polling"
-    STORING = "storing"
-    SETTLING = "settling"
-
-
-@dataclass(slots=True)
-class Work:
-    """One running claim, as the stop and the metrics see it."""
-
-    claimed: Claimed
-    phase: Phase = Phase.STARTING
-
-
-def boot_clock() -> float:
-    """Seconds that go on counting while the machine sleeps, where the system has such a clock."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.clock_gettime(clock) if clock is not None else time.monotonic()
 
 
 def _since(began: float, claimed: Claimed) -> Claimed:
@@ -111,6 +87,7 @@ class Generation:
         pause = self._settings.storing_retry
         while claimed is not None:
             work.claimed = claimed
+            began = time.monotonic()
             try:
                 claimed = await self._step(work)
                 pause = self._settings.storing_retry
@@ -125,7 +102,10 @@ class Generation:
                     work.phase = Phase.POLLING
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, self._settings.storing_retry_longest)
-                    claimed = work.claimed
+                    claimed = _since(began, work.claimed)
+                    if claimed.seconds_left <= 0 and (claimed := await self._end_late(work.claimed)) is None:
+                        # to whoever sweeps next, who may have no such bug
+                        await patiently(lambda: kept.let_go(self._database, claim_of(work.claimed)))
                     continue
                 work.phase = Phase.SETTLING
                 claimed = await self._settlement.settle(
@@ -160,8 +140,9 @@ class Generation:
 
     async def _confirm(self, work: Work) -> Claimed | None:
         """A webhook named the job: only what the provider itself says of it counts."""
-        claimed = work.claimed
-        answer = await self.late.confirm(claimed)
+        began = time.monotonic()
+        answer = await self.late.confirm(work.claimed)
+        work.claimed = claimed = _since(began, work.claimed)
         if isinstance(answer, Succeeded):
             return await self._made(work, answer)
         if answer is not None:
@@ -216,7 +197,7 @@ class Generation:
                     webhook=self._webhook(claimed),
                 )
         except ProviderFailure as failure:
-            return await self._named(claimed, failure)
+            return await self._named(_since(began, claimed), failure)
         metrics.observe("provider_seconds", time.monotonic() - began, model=claimed.model_id)
         work.claimed = _since(began, claimed)
         if isinstance(answer, Succeeded):

@@ -123,6 +123,8 @@ class Subscription:
         # the consume loop looks at this before each poll and each batch
         self._subscriber.running = False
         await self._end_starting()
+        # a start that was let through has set it again
+        self._subscriber.running = False
         try:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()

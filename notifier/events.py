@@ -121,13 +121,13 @@ def _as_we_write_it(value: bytes) -> Told | None:
     ours = AS_WE_WRITE_IT.fullmatch(value)
     if ours is None:
         return None
-    time, image, record, user, chapter, scene, kind, status, version, created = ours.groups()
     try:
-        # what is sent on must be text as a whole, also where nobody reads it
-        if not image.isascii():
-            image.decode()
+        # it must be text as a whole, also where nobody reads it
+        if not value.isascii():
+            value.decode()
     except UnicodeDecodeError:
         return None
+    time, image, record, user, chapter, scene, kind, status, version, created = ours.groups()
     owner = None if user is None else _number(user)
     return Told(
         record=_number(record),

@@ -17,8 +17,9 @@ _COLON, _COMMA = b" ?: ?", b", ?"
 """Postgres' json_build_object has spaces around both, others after one of them."""
 _PLAIN = rb'[^"\\\x00-\x1f]'
 # without \u: half a character may stand there, or a quote that is none
-_TEXT = rb'"%b*(?:\\["\\/bfnrt]%b*)*"' % (_PLAIN, _PLAIN)
-_NOT_EMPTY = rb'"%b+"' % _PLAIN
+# possessive: what was taken is never given back, so that nothing is kept for a way back
+_TEXT = rb'"%b*+(?:\\["\\/bfnrt]%b*+)*+"' % (_PLAIN, _PLAIN)
+_NOT_EMPTY = rb'"%b++"' % _PLAIN
 _UUID = rb'"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"'
 _COUNT = rb"(?:0|[1-9][0-9]{0,14})"
 # the days that there are, but for the 29th of February

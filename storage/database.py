@@ -155,7 +155,7 @@ class Database:
         """Nothing is connected before it is needed: a process starts without Postgres and says so in /readyz."""
 
     async def close(self) -> None:
-        """Close the pool and all its connections; bounded, also when Postgres is gone.
+        """Close the pool and all connections there are; bounded, also when Postgres is gone.
 
         Who still waits for an answer gets `Unavailable`.
         """
@@ -164,10 +164,11 @@ class Database:
                 await self._engine.dispose()
         except TimeoutError:
             log.warning("database_close_timeout")
-        # the pool closes what lies in it; what is in use, or on its way back from who was cancelled, would come back to
-        # a pool that nobody uses, and stay open until it is found as garbage
-        for connection in list(self._connected):
-            connection.terminate()
+        finally:
+            # the pool closes what lies in it; what is in use, or on its way back from who was cancelled, would come
+            # back to a pool that nobody uses, and stay open until it is found as garbage
+            for connection in list(self._connected):
+                connection.terminate()
 
     async def ping(self) -> None:
         """Raise `Unavailable` unless Postgres answers."""

@@ -13,9 +13,9 @@ import sys
 import httpx
 
 from consumer.app import build
-from consumer.generation import boot_clock
 from consumer.lines import Lines
 from consumer.settings import ConsumerSettings
+from consumer.work import boot_clock
 from telemetry import logs, traces
 from telemetry.settings import load
 from web import serving

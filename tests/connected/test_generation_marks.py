@@ -8,11 +8,12 @@ import pytest
 
 from consumer.breaker import Breaker
 from consumer.drafts import Drafts
-from consumer.generation import Generation, Work
+from consumer.generation import Generation
 from consumer.models import Catalogue
 from consumer.modelslab import ModelsLab
 from consumer.settlement import Settlement
 from consumer.storing import Storing
+from consumer.work import Work
 from media.store import Media
 from schemas.errors import ErrorClass
 from storage import settling

@@ -91,12 +91,20 @@ def told(draw: st.DrawFn) -> str:
 
 
 @settings(max_examples=1_500, deadline=None)
-@given(told())
-def test_the_short_way_gives_what_the_long_one_does(told_text: str) -> None:
-    text = told_text.encode()
-    short = events._as_we_write_it(text)
+@given(told(), st.none() | st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)))
+def test_the_short_way_gives_what_the_long_one_does(told_text: str, fault: tuple[float, int] | None) -> None:
+    text = bytearray(told_text.encode())
+    if fault is not None:
+        text[int(fault[0] * len(text))] = fault[1]
+    short = events._as_we_write_it(bytes(text))
     if short is not None:
         assert short == events._as_anybody_may(text.decode())
+
+
+def test_no_part_of_an_event_is_anything_but_text() -> None:
+    value = event(status(USER, CHAPTER)).replace(b"/scenewire/test", b"/scenewire/\xff")
+    with pytest.raises(Unreadable):
+        read(value, b"cursor")
 
 
 @pytest.mark.parametrize(
