@@ -4,7 +4,7 @@
     .venv/bin/python bench/push.py --rounds 1 --idle 1000 --crowd 500    # short
 
 A real Kafka and a real Postgres on a folder of their own. The server under measurement has core 0, clients, producer
-and Postgres core 1; Kafka has both, for beside the clients it would be what is measured, and is what it is in
+and Postgres core 1; Kafka has both, for beside the clients it would be what is measured, and is as Java runs
 production: with both of Java's compilers, and warm. CPU is the server's alone, user and system, by the kernel's count.
 When an event was appended Kafka itself says, to the millisecond.
 """
@@ -263,8 +263,10 @@ async def measured(ground: Ground, side: str, asked: argparse.Namespace) -> Asyn
 async def rounds(ground: Ground, asked: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     results: dict[str, dict[str, list[float]]] = {side: {} for side in asked.sides}
     print("warming Kafka up", flush=True)
-    async with measured(ground, "usual", asked) as measurement:
-        await measurement.warm(asked.warm)
+    for side in asked.sides:
+        # each asks in a way of its own, which Java has to know
+        async with measured(ground, side, asked) as measurement:
+            await measurement.warm(asked.warm)
     for number in range(asked.rounds):
         for side in asked.sides:
             print(f"round {number + 1} of {asked.rounds}: {side} (load {os.getloadavg()[0]:.1f})", flush=True)
@@ -297,7 +299,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--low", type=int, default=1_000, help="targeted events a second (default %(default)s)")
     parser.add_argument("--high", type=int, default=5_000, help="targeted events a second (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each rate (default %(default)s)")
-    parser.add_argument("--warm", type=float, default=40.0, help="seconds to warm Kafka up (default %(default)s)")
+    parser.add_argument(
+        "--warm", type=float, default=30.0, help="seconds to warm Kafka up by each side (default %(default)s)"
+    )
     parser.add_argument("--quiet", type=float, default=2.0, help="seconds before memory is read (default %(default)s)")
     return parser.parse_args()
 
