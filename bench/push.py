@@ -4,9 +4,9 @@
     .venv/bin/python bench/push.py --rounds 1 --idle 1000 --crowd 500    # short
 
 A real Kafka and a real Postgres on a folder of their own. The server under measurement has core 0, clients, producer
-and Postgres core 1; Kafka has both, for beside the clients it would be what is measured, and is as Java runs
-production: with both of Java's compilers, and warm. CPU is the server's alone, user and system, by the kernel's count.
-When an event was appended Kafka itself says, to the millisecond.
+and Postgres core 1; Kafka has both, for beside the clients it would be what is measured. It runs by Java's defaults,
+without what makes a start quick, and is warm. CPU is the server's alone, user and system, by the kernel's count. When
+an event was appended Kafka itself says, to the millisecond.
 """
 
 import argparse
