@@ -8,7 +8,7 @@ import math
 
 _BUSY = 2_000.0
 """Events a second above which a pause is worth its wait."""
-_TOGETHER = 15.0
+_TOGETHER = 20.0
 """Events that a fetch should bring then."""
 _LONGEST = 0.004
 _MEMORY = 0.25
