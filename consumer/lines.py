@@ -136,5 +136,13 @@ def _in_httpx_words() -> Iterator[None]:
     except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
         for known, said in (*_BEFORE_SENDING, *_AFTER_SENDING):
             if isinstance(error, known):
-                raise said(str(error) or type(error).__name__) from error
-        raise httpx.ReadError(str(error) or type(error).__name__) from error
+                raise said(_words(error)) from error
+        raise httpx.ReadError(_words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    """What it says. A line that was closed within an answer says all that was read of it, headers too, and those may
+    hold a part of what we sent, the key not spared: of that its name is enough."""
+    if isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str):
+        return type(error).__name__
+    return str(error) or type(error).__name__

@@ -184,6 +184,8 @@ PROCESSING = b'{"status": "processing", "id": 7}'
 @example(Script(b"HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\n" + PROCESSING, 70, "hold"))
 @example(Script(b"", 0, "reset"))
 @example(Script(b"HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\n" + PROCESSING, 50, "hold"))
+# closed within headers that say the key again: what was read of them is in the exception
+@example(Script(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX: " + KEY.encode() + b"\r\n\r\n", 51, "close"))
 def test_no_line_breaks_the_client(runner: asyncio.Runner, script: Script) -> None:
     async def both() -> None:
         server = Server()
