@@ -9,7 +9,7 @@ from uuid import UUID
 
 from notifier.frames import text_frame
 from notifier.scopes import Key, place_of
-from notifier.spelling import AS_WE_WRITE_IT, ENDED, SCENE
+from notifier.spelling import AS_WE_WRITE_IT, ENDED
 from schemas.events import StatusEvent
 from schemas.words import TERMINAL
 
@@ -128,14 +128,14 @@ def _as_we_write_it(value: bytes) -> Told | None:
     except UnicodeDecodeError:
         return None
     time, image, record, user, chapter, scene, kind, status, version, created = ours.groups()
-    owner = None if user is None else _number(user)
+    scene_number = None if scene is None else int(scene)
     return Told(
         record=_number(record),
-        owner=owner,
+        owner=None if user is None else _number(user),
         chapter=None if chapter is None else _number(chapter),
         version=int(version),
-        place=None if kind != SCENE or chapter is None or scene is None else f"{chapter[1:-1].decode()}/{int(scene)}",
-        scene_number=None if scene is None else int(scene),
+        place=place_of(kind[1:-1].decode(), None if chapter is None else chapter[1:-1].decode(), scene_number),
+        scene_number=scene_number,
         created_at=None if created is None else _moment(created),
         terminal=status in ENDED,
         told_at=_moment(time).timestamp(),

@@ -1,7 +1,6 @@
 """What can be watched, and what all who watch the same have in common: whether its latest images are all terminal."""
 
 from datetime import UTC, datetime
-from functools import lru_cache
 from uuid import UUID
 
 Key = tuple[str, int, int | None]
@@ -41,17 +40,11 @@ def shows(shared: UUID | None, place: str | None) -> bool:
     return shared is None or (place is not None and place.partition("/")[0].lower() == str(shared))
 
 
-def place_of(image_type: str, chapter_id: UUID | None, scene_number: int | None) -> str | None:
+def place_of(image_type: str, chapter_id: UUID | str | None, scene_number: int | None) -> str | None:
     """Where an image belongs: the same text that `storage.reading` gives."""
     if image_type != "scene" or chapter_id is None or scene_number is None:
         return None
-    return _place(chapter_id.int, scene_number)
-
-
-@lru_cache(maxsize=8192)
-def _place(chapter: int, scene_number: int) -> str:
-    # a scene changes five times and more, and a UUID writes itself in Python
-    return f"{UUID(int=chapter)}/{scene_number}"
+    return f"{chapter_id}/{scene_number}"
 
 
 class Latest:

@@ -103,5 +103,4 @@ AS_WE_WRITE_IT = re.compile(
 """Its groups, quoted where they are in JSON: when it was told, the image as a whole, and of that record, user, chapter,
 scene, type, status, version and when it was asked for."""
 
-SCENE = b'"scene"'
 ENDED = frozenset(b'"%b"' % status.value.encode() for status in TERMINAL)

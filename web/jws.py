@@ -67,7 +67,10 @@ def claims_of(token: str, key: bytes | PyJWK) -> dict[str, Any]:
     if isinstance(key, bytes):
         good = hmac.compare_digest(_mac(key, signed.encode()), signature.encode())
     else:
-        raw = _raw(signature)
+        try:
+            raw = base64url.decoded(signature)
+        except ValueError:
+            raise NotAToken from None
         try:
             # one way to write it: another text would be another token with the same signature
             good = base64url.encoded(raw) == signature.encode() and key.Algorithm.verify(signed.encode(), key.key, raw)
@@ -97,10 +100,3 @@ def _object(segment: str) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise NotAToken
     return told
-
-
-def _raw(segment: str) -> bytes:
-    try:
-        return base64url.decoded(segment)
-    except ValueError:
-        raise NotAToken from None
