@@ -7,7 +7,6 @@ import re
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ import pytest
 
 from schemas.letters import DeadLetterDetail, DeadLetters, PurgeOutcome, ReplayOutcome
 from tests.connected.died import Died, buried, read_event
-from tests.connected.steps import Steps, steps_of
+from tests.connected.steps import Steps
 
 pytestmark = pytest.mark.connected
 
@@ -65,12 +64,6 @@ async def ended(process: asyncio.subprocess.Process) -> Run:
 @pytest.fixture
 def terminal(database_url: str) -> Terminal:
     return Terminal(database_url)
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What Postgres writes into the outbox is spelled as the notifier knows it, whatever becomes of a record."""
 
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -10,17 +9,11 @@ from schemas import topics
 from schemas.errors import ErrorClass
 from storage import deadlines
 from storage.settling import Failure
-from tests.connected.steps import Steps, steps_of
+from tests.connected.steps import Steps
 
 pytestmark = pytest.mark.connected
 
 QUOTED = Failure(ErrorClass.UNAVAILABLE, "busy", 'The image service said "later"\nand left: schade, 残念.')
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 async def test_every_status_event_of_ours_is_read_the_short_way(steps: Steps) -> None:

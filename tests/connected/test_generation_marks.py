@@ -1,6 +1,5 @@
 """Between the sending mark and the call the machine may sleep: then nothing is sent under that mark (PIPELINE S4)."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -17,7 +16,7 @@ from consumer.work import Work
 from media.store import Media
 from schemas.errors import ErrorClass
 from storage import settling
-from tests.connected.steps import SILENT, Steps, claim_of, steps_of
+from tests.connected.steps import SILENT, Steps, claim_of
 from tests.flow.working import Pictures, Provider, settings_of
 
 pytestmark = pytest.mark.connected
@@ -31,12 +30,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self._readings.pop(0) if len(self._readings) > 1 else self._readings[0]
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 @pytest.fixture

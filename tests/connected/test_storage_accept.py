@@ -15,15 +15,9 @@ from storage import admitting
 from storage.accepting import Accepted, Acceptor, KeyReused
 from storage.database import Database, Unavailable
 from storage.settings import DatabaseSettings
-from tests.connected.steps import Steps, asked, database_of, request, steps_of
+from tests.connected.steps import Steps, asked, database_of, request
 
 pytestmark = pytest.mark.connected
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 class Counted(Database):

@@ -1,7 +1,6 @@
 """An attempt before and after its call, on real Postgres (PIPELINE S, T): sent once, and its answer kept."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from uuid import uuid4
 
@@ -13,15 +12,9 @@ from storage import settling, takeovers
 from storage.answers import Answer, learn
 from storage.sending import Mark, Sending
 from storage.settling import Failure
-from tests.connected.steps import FACTS, SILENT, Steps, claim_of, request, statuses, steps_of
+from tests.connected.steps import FACTS, SILENT, Steps, claim_of, request, statuses
 
 pytestmark = pytest.mark.connected
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 async def test_a_mark_holds_once(steps: Steps) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,19 +14,13 @@ from storage.database import Transaction
 from storage.dispatching import Claimed, Draft
 from storage.sending import Sending
 from storage.settling import Failure
-from tests.connected.steps import BUSY, FACTS, SILENT, Steps, claim_of, request, statuses, steps_of
+from tests.connected.steps import BUSY, FACTS, SILENT, Steps, claim_of, request, statuses
 
 pytestmark = pytest.mark.connected
 
 NEXT = Draft("second-model", "again", "/api/v7/images/text-to-image", {"model_id": "second-model"}, 0.044)
 MODEL_GONE = Failure(ErrorClass.MODEL_UNAVAILABLE, "model_busy", "The model is busy.")
 REFUSED = Failure(ErrorClass.CONTENT, "content_refused", "Please change the description.", "policy")
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 async def test_without_the_claim_no_verdict_is_written(steps: Steps) -> None:

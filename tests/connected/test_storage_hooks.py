@@ -1,7 +1,5 @@
 """An id that only a webhook knows, on real Postgres (PIPELINE S1, W6): confirmed, or forgotten without a trace."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from schemas.errors import ErrorClass
@@ -9,17 +7,11 @@ from storage import hooks, settling
 from storage.dispatching import Claimed
 from storage.hooks import Refuted
 from storage.sending import Mark
-from tests.connected.steps import SILENT, Steps, claim_of, statuses, steps_of
+from tests.connected.steps import SILENT, Steps, claim_of, statuses
 
 pytestmark = pytest.mark.connected
 
 TOKEN = "0123456789abcdefghijklmnopqrst_-"
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 async def _webhook(steps: Steps, claimed: Claimed, request_id: str) -> bool:

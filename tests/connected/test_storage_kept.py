@@ -1,7 +1,6 @@
 """What comes after a record's end, and what a replay makes of it, on real Postgres (PIPELINE F3, T2, W5, W6)."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,15 +10,9 @@ from schemas.errors import ErrorClass
 from storage import abandoned, deadlines, hooks, kept, settling, takeovers, workers
 from storage.dispatching import Claimed
 from storage.sending import Mark
-from tests.connected.steps import BUSY, FACTS, LIFE, SILENT, Steps, claim_of, request, statuses, steps_of
+from tests.connected.steps import BUSY, FACTS, LIFE, SILENT, Steps, claim_of, request, statuses
 
 pytestmark = pytest.mark.connected
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 async def _overdue(steps: Steps, record_id: UUID) -> None:

@@ -1,6 +1,5 @@
 """What attempts have cost: settled, uncertain, open or released, and exact sums of them."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,18 +15,12 @@ from storage.dispatching import Claimed, Waiting
 from storage.ledger import Period
 from storage.reading import Reader
 from storage.settling import Failure
-from tests.connected.steps import BUSY, Steps, claim_of, draft, request, steps_of
+from tests.connected.steps import BUSY, Steps, claim_of, draft, request
 
 pytestmark = pytest.mark.connected
 
 USER, CHAPTER = uuid4(), uuid4()
 PRICE = Decimal("0.033")
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 async def record(

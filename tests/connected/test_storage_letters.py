@@ -1,7 +1,6 @@
 """Dead letters found again, events sent again as they were, and letters deleted: on real Postgres."""
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,17 +13,11 @@ from storage import deadletters, letters, originals, replaying
 from storage.deadletters import Purge
 from storage.originals import Original
 from tests.connected.died import HEADERS, ORIGIN, Died, buried, read_event
-from tests.connected.steps import Steps, steps_of
+from tests.connected.steps import Steps
 
 pytestmark = pytest.mark.connected
 
 EVERYTHING = LetterChoice()
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 async def _waiting(steps: Steps) -> list[Any]:

@@ -17,19 +17,13 @@ from storage import admitting, deadlines, replaying, settling
 from storage.dispatching import Draft
 from storage.sending import Mark
 from storage.settling import Failure
-from tests.connected.steps import BUSY, Steps, claim_of, database_of, request, statuses, steps_of
+from tests.connected.steps import BUSY, Steps, claim_of, database_of, request, statuses
 
 pytestmark = pytest.mark.connected
 
 MODEL_GONE = Failure(ErrorClass.MODEL_UNAVAILABLE, "model_busy", "The model is busy.")
 NEXT = Draft("second-model", "again", "/api/v7/images/text-to-image", {"model_id": "second-model"}, 0.044)
 EVERYTHING = LetterChoice()
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 async def _died(steps: Steps, user: UUID | None = None) -> tuple[UUID, int]:

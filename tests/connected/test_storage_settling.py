@@ -1,7 +1,5 @@
 """What each verdict writes and tells, on real Postgres (DESIGN 7, PIPELINE S5, W6)."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from schemas import topics
@@ -11,19 +9,13 @@ from storage import settling
 from storage.dispatching import Claimed, Draft
 from storage.sending import Mark
 from storage.settling import Failure
-from tests.connected.steps import BUSY, SILENT, Steps, claim_of, request, statuses, steps_of
+from tests.connected.steps import BUSY, SILENT, Steps, claim_of, request, statuses
 
 pytestmark = pytest.mark.connected
 
 NEXT = Draft("second-model", "again", "/api/v7/images/text-to-image", {"model_id": "second-model"}, 0.044)
 MODEL_GONE = Failure(ErrorClass.MODEL_UNAVAILABLE, "model_busy", "The model is busy.")
 REFUSED = Failure(ErrorClass.CONTENT, "content_refused", "Please change the description.", "policy")
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 async def _late(steps: Steps, claimed: Claimed) -> Claimed:

@@ -14,18 +14,12 @@ from local.postgres import Postgres
 from storage import workers
 from storage.answers import Answer
 from storage.settings import DatabaseSettings
-from tests.connected.steps import Steps, steps_of
+from tests.connected.steps import Steps
 from tests.flow.wire import wire_to
 
 pytestmark = pytest.mark.connected
 
 LIFE = 0.6
-
-
-@pytest.fixture
-async def steps(database_url: str) -> AsyncIterator[Steps]:
-    async with steps_of(database_url) as steps:
-        yield steps
 
 
 @asynccontextmanager
