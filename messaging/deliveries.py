@@ -8,20 +8,29 @@ from messaging.settings import KafkaSettings
 
 
 class Delivery(NamedTuple):
-    """`topic` is logical; `value` is empty for a tombstone; of headers with one name the last counts.
+    """`topic` is logical; `value` is empty for a tombstone.
 
-    `original_key` and `original_headers` are as they stood in the log, for whoever sends the event again.
+    `original_key` and `original_headers` are as they stood in the log, for whoever sends the event again. What few ask
+    for is made when asked for: of thousands a second the notifier wants the value alone.
     """
 
     topic: str
     partition: int
     offset: int
     timestamp_ms: int
-    key: str | None
     value: bytes
-    headers: dict[str, bytes]
     original_key: bytes | None
     original_headers: tuple[tuple[str, bytes | None], ...]
+
+    @property
+    def key(self) -> str | None:
+        """What is no UTF-8 in it is replaced."""
+        return None if self.original_key is None else self.original_key.decode("utf-8", "replace")
+
+    @property
+    def headers(self) -> dict[str, bytes]:
+        """Of those with one name the last counts; one that is null is empty."""
+        return {name: value or b"" for name, value in self.original_headers}
 
 
 def deliveries(settings: KafkaSettings, records: Iterable[Any]) -> list[Delivery]:
@@ -31,17 +40,7 @@ def deliveries(settings: KafkaSettings, records: Iterable[Any]) -> list[Delivery
 
 def delivery_of(topic: str, partition: int, record: Any) -> Delivery:
     """The same from one record of the log, of a logical topic's partition."""
-    key, headers = record.key, record.headers
     # for thousands at once: by position, which costs a third of what names cost
     return Delivery(
-        topic,
-        partition,
-        record.offset,
-        record.timestamp,
-        None if key is None else key.decode("utf-8", "replace"),
-        record.value or b"",
-        # a header may be null
-        {name: value or b"" for name, value in headers},
-        key,
-        tuple(headers),
+        topic, partition, record.offset, record.timestamp, record.value or b"", record.key, tuple(record.headers)
     )

@@ -47,7 +47,8 @@ class Cursors:
         self._keys = tuple(hashlib.sha256(_PURPOSE + secret).digest() for secret in secrets)
         self._partitions = 0
         self._head = b""
-        self._heads_of_one: dict[int, bytes] = {}
+        # partition -> how a cursor of it alone begins, and the signature of so much
+        self._begun: dict[int, tuple[bytes, hashlib.blake2b]] = {}
         self.begin(None, 0)
 
     def begin(self, log: bytes | None, partitions: int) -> None:
@@ -61,7 +62,7 @@ class Cursors:
         head += (log or b"")[:_LOG_BYTES].ljust(_LOG_BYTES, b"\x00")
         _append(head, partitions)
         self._head = bytes(head)
-        self._heads_of_one = {}
+        self._begun = {}
 
     def write(self, positions: Mapping[int, Position]) -> str:
         """`positions`: partition -> position. More partitions than fit into 1 KB give a cursor that is of no use."""
@@ -72,10 +73,13 @@ class Cursors:
 
     def write_one(self, partition: int, offset: int, mark: int | None) -> bytes:
         """The same for one position, as there is one after each event."""
-        body = bytearray(self._heads_of_one.get(partition) or self._head_of_one(partition))
-        _append(body, offset)
-        body += _narrow(mark, _MARK_BYTES[0]).to_bytes(_MARK_BYTES[0], "big")
-        return self._signed(body)
+        head, begun = self._begun.get(partition) or self._begin_one(partition)
+        rest = bytearray()
+        _append(rest, offset)
+        rest += _narrow(mark, _MARK_BYTES[0]).to_bytes(_MARK_BYTES[0], "big")
+        mac = begun.copy()
+        mac.update(rest)
+        return base64url.encoded(head + rest + mac.digest())
 
     def read(self, cursor: str | None) -> dict[int, Position] | None:
         """The positions, or None for a cursor that is absent, forged, damaged, or of another log or layout."""
@@ -86,21 +90,21 @@ class Cursors:
         except ValueError:
             return None
         body, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
-        if not body or not any(hmac.compare_digest(mac, self._mac(key, body)) for key in self._keys):
+        if not body or not any(hmac.compare_digest(mac, _mac(key, body).digest()) for key in self._keys):
             return None
         if not body.startswith(self._head):
             return None
         return self._unpacked(body, len(self._head))
 
     def _signed(self, body: bytes | bytearray) -> bytes:
-        return base64url.encoded(body + self._mac(self._keys[0], body))
+        return base64url.encoded(body + _mac(self._keys[0], body).digest())
 
-    def _head_of_one(self, partition: int) -> bytes:
+    def _begin_one(self, partition: int) -> "tuple[bytes, hashlib.blake2b]":
         head = bytearray(self._head)
         head.append(_MARK_BYTES[0] << 1)
         _append(head, partition)
-        self._heads_of_one[partition] = bytes(head)
-        return self._heads_of_one[partition]
+        self._begun[partition] = bytes(head), _mac(self._keys[0], head)
+        return self._begun[partition]
 
     def _packed(self, positions: Mapping[int, Position]) -> bytes:
         listed = sorted(positions.items())
@@ -134,9 +138,9 @@ class Cursors:
             positions[partition] = Position(offset, mark or None)
         return positions or None
 
-    @staticmethod
-    def _mac(key: bytes, body: bytes | bytearray) -> bytes:
-        return hashlib.blake2b(body, key=key, digest_size=_MAC_BYTES).digest()
+
+def _mac(key: bytes, body: bytes | bytearray) -> hashlib.blake2b:
+    return hashlib.blake2b(body, key=key, digest_size=_MAC_BYTES)
 
 
 def same_mark(told: int | None, real: int | None) -> bool:

@@ -1,21 +1,18 @@
 """One status event as the hub hands it on: parsed once, framed once, whatever the number of its subscribers."""
 
-import re
 from datetime import UTC, datetime
-from json import JSONDecoder
-from json.decoder import WHITESPACE  # type: ignore[attr-defined]
 from typing import NamedTuple
 from uuid import UUID
 
+from msgspec import Struct
+
 from notifier.frames import text_frame
 from notifier.scopes import Key, place_of
-from notifier.spelling import AS_WE_WRITE_IT, ENDED
+from notifier.spelling import data_of, envelope_of, image_of
 from schemas.events import StatusEvent
 from schemas.words import TERMINAL
 
-_DECODER = JSONDecoder()
 _HEAD, _CURSOR, _TAIL = b'{"type":"status","image":', b',"cursor":"', b'"}'
-_UP_TO_DATA = re.compile(r'\s*\{[^{]*"data"\s*:\s*(?=\{)')
 
 
 class Unreadable(Exception):
@@ -38,45 +35,26 @@ class Told(NamedTuple):
     image: bytes
 
 
-class Event:
+class Event(Struct, frozen=True, gc=False, eq=False):
     """`frame` is the finished WebSocket frame; the ImageStatus in it, as the event carried it, begins `starts_at`.
 
-    `record`, `owner` and `chapter` are ids as numbers, `told_at` is POSIX time. Thousands of these are kept, and each
-    object more is one that the garbage collector looks through while pictures wait: so ids and keys are made when asked
-    for. Not frozen: a data class that forbids assignments costs three times the making of one.
+    `record`, `owner` and `chapter` are ids as numbers, `told_at` is POSIX time. Thousands of these are kept while
+    pictures wait, so none is anything that the garbage collector looks through, and ids and keys are made when asked
+    for.
     """
 
-    __slots__ = (
-        "chapter",
-        "created_at",
-        "ends_at",
-        "frame",
-        "owner",
-        "place",
-        "record",
-        "scene_number",
-        "starts_at",
-        "terminal",
-        "told_at",
-        "version",
-    )
-
-    def __init__(self, told: Told, frame: bytes, starts_at: int, ends_at: int) -> None:
-        (
-            self.record,
-            self.owner,
-            self.chapter,
-            self.version,
-            self.place,
-            self.scene_number,
-            self.created_at,
-            self.terminal,
-            self.told_at,
-            _,
-        ) = told
-        self.frame = frame
-        self.starts_at = starts_at
-        self.ends_at = ends_at
+    record: int
+    owner: int | None
+    chapter: int | None
+    version: int
+    place: str | None
+    scene_number: int | None
+    created_at: datetime | None
+    terminal: bool
+    told_at: float | None
+    frame: bytes
+    starts_at: int
+    ends_at: int
 
     @property
     def record_id(self) -> UUID:
@@ -111,45 +89,32 @@ def read(value: bytes, cursor: bytes) -> Event:
         # a validation error's own text quotes the input
         raise Unreadable(type(error).__name__) from None
     image = told.image
-    frame = text_frame(b"".join((_HEAD, image, _CURSOR, cursor, _TAIL)))
+    frame = text_frame(_HEAD, image, _CURSOR, cursor, _TAIL)
     ends_at = len(frame) - len(_CURSOR) - len(cursor) - len(_TAIL)
-    return Event(told, frame, ends_at - len(image), ends_at)
+    return Event(*told[:-1], frame, ends_at - len(image), ends_at)
 
 
 def _as_we_write_it(value: bytes) -> Told | None:
-    """Of an event as our outbox writes it: each byte is looked at once. None for any other, or one with a fault."""
-    ours = AS_WE_WRITE_IT.fullmatch(value)
-    if ours is None:
-        return None
+    """Of an event as our outbox writes it. None for any other, or one with a fault."""
     try:
-        # it must be text as a whole, also where nobody reads it
-        if not value.isascii():
-            value.decode()
-    except UnicodeDecodeError:
+        envelope = envelope_of(value)
+        image = image_of(envelope.data)
+    except ValueError:
         return None
-    time, image, record, user, chapter, scene, kind, status, version, created = ours.groups()
-    scene_number = None if scene is None else int(scene)
+    user, chapter = image.user_id, image.chapter_id
+    # by position: names cost as much as all the rest
     return Told(
-        record=_number(record),
-        owner=None if user is None else _number(user),
-        chapter=None if chapter is None else _number(chapter),
-        version=int(version),
-        place=place_of(kind[1:-1].decode(), None if chapter is None else chapter[1:-1].decode(), scene_number),
-        scene_number=scene_number,
-        created_at=None if created is None else _moment(created),
-        terminal=status in ENDED,
-        told_at=_moment(time).timestamp(),
-        image=image,
+        image.record_id.int,
+        None if user is None else user.int,
+        None if chapter is None else chapter.int,
+        image.version,
+        place_of(image.image_type, chapter, image.scene_number),
+        image.scene_number,
+        image.created_at,
+        image.status in TERMINAL,
+        envelope.time.timestamp(),
+        bytes(envelope.data),
     )
-
-
-def _number(quoted: bytes) -> int:
-    """Of a UUID in quotes."""
-    return int(quoted[1:-1].replace(b"-", b""), 16)
-
-
-def _moment(quoted: bytes) -> datetime:
-    return datetime.fromisoformat(quoted[1:-1].decode())
 
 
 def _as_anybody_may(text: str) -> Told:
@@ -167,30 +132,10 @@ def _as_anybody_may(text: str) -> Told:
         created_at=_aware(data.created_at),
         terminal=data.status in TERMINAL,
         told_at=None if told_at is None else told_at.timestamp(),
-        image=_raw_data(text).encode(),
+        image=bytes(data_of(text).data),
     )
 
 
 def _aware(moment: datetime | None) -> datetime | None:
     """One without a zone cannot be compared with those that have one."""
     return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-
-
-def _raw_data(text: str) -> str:
-    """The text of the member `data` of an object that is known to be valid JSON: sent on without encoding it again."""
-    usual = _UP_TO_DATA.match(text)
-    if usual is not None:
-        return text[usual.end() : _DECODER.raw_decode(text, usual.end())[1]]
-    at = text.index("{") + 1
-    while True:
-        name, at = _DECODER.raw_decode(text, _skip(text, at))
-        start = _skip(text, _skip(text, at) + 1)
-        _, at = _DECODER.raw_decode(text, start)
-        if name == "data":
-            return text[start:at]
-        at = _skip(text, at) + 1
-
-
-def _skip(text: str, at: int) -> int:
-    found = WHITESPACE.match(text, at)
-    return int(found.end())

@@ -11,14 +11,16 @@ _CLOSE, _PING, _PONG = 0x88, 0x89, 0x8A
 _LONGEST_REASON = 123
 
 
-def text_frame(payload: bytes) -> bytes:
-    """One unfragmented text message (RFC 6455 section 5.2), of UTF-8."""
-    size = len(payload)
+def text_frame(*payload: bytes) -> bytes:
+    """One unfragmented text message (RFC 6455 section 5.2), of UTF-8 that may come in pieces."""
+    size = sum(map(len, payload))
     if size < 126:
-        return bytes((_TEXT, size)) + payload
-    if size < 1 << 16:
-        return bytes((_TEXT, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((_TEXT, 127)) + size.to_bytes(8, "big") + payload
+        head = bytes((_TEXT, size))
+    elif size < 1 << 16:
+        head = bytes((_TEXT, 126)) + size.to_bytes(2, "big")
+    else:
+        head = bytes((_TEXT, 127)) + size.to_bytes(8, "big")
+    return b"".join((head, *payload))
 
 
 def payload_of(frame: bytes) -> bytes:

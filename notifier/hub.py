@@ -99,7 +99,8 @@ class Hub:
                 continue
             watched = True
             latest = scope.latest
-            before = latest.finished
+            # one that goes on ends nothing
+            before = event.terminal and latest.finished
             latest.learn(event.place, event.record, event.version, event.created_at, event.terminal)
             for listener in scope.listeners:
                 try:
@@ -107,10 +108,12 @@ class Hub:
                 except Exception:
                     # one broken listener must not keep an event from the others
                     log.exception("listener_failed", record_id=str(event.record_id))
+            if not event.terminal:
+                continue
             if latest.finished and not before:
                 for listener in scope.listeners:
                     listener.ended(key)
-            elif event.terminal and latest.perhaps_finished:
+            elif latest.perhaps_finished:
                 self.unsure(key)
         if not watched:
             self._unwatched += 1
