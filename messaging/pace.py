@@ -8,9 +8,9 @@ import math
 
 _BUSY = 2_000.0
 """Events a second above which a pause is worth its wait."""
-_TOGETHER = 20.0
+_TOGETHER = 30.0
 """Events that a fetch should bring then."""
-_LONGEST = 0.004
+_LONGEST = 0.006
 _MEMORY = 0.25
 """Seconds after which a change of the rate is seen for the most part."""
 

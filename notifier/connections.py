@@ -51,6 +51,7 @@ class Connections:
         self._open: set[Connection] = set()
         self._of_holder: Counter[Hashable] = Counter()
         self._draining = False
+        self._told = metrics.of_process().gauge("sockets")
         #: of all sockets. Counted as they come: to look through ten thousand sockets once a second took 15 ms of it
         self.subscriptions = 0
 
@@ -58,7 +59,7 @@ class Connections:
         """A connection for a line that has just been accepted."""
         connection = Connection(Outlet(line, self._outlets), self._around)
         self._open.add(connection)
-        metrics.gauge("sockets", len(self._open))
+        self._told.set(len(self._open))
         if self._draining:
             connection.send_away(CloseCode.RESTARTING, _RESTARTING, self._settings.drain_window)
         return connection
@@ -71,7 +72,7 @@ class Connections:
             self._of_holder[holder] -= 1
             if not self._of_holder[holder]:
                 del self._of_holder[holder]
-        metrics.gauge("sockets", len(self._open))
+        self._told.set(len(self._open))
 
     def __len__(self) -> int:
         return len(self._open)

@@ -43,6 +43,13 @@ def frame_of(frame: BaseModel) -> bytes:
     return text_frame(frame.model_dump_json().encode())
 
 
+def welcome_frame(ping_interval_ms: int, expires_at: str) -> bytes:
+    """`schemas.frames.Welcome`, by hand: one goes to each of thousands who come back at once."""
+    return text_frame(
+        f'{{"type":"welcome","ping_interval_ms":{ping_interval_ms},"expires_at":"{expires_at}"}}'.encode()
+    )
+
+
 def snapshot_frame(subscription: str, images: Iterable[str], cursor: str, resumed: str | None) -> bytes:
     """`subscription` and `resumed` are JSON already, `images` ImageStatus texts."""
     joined = ",".join(images)

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from notifier.frames import frame_of
+from notifier.frames import frame_of, welcome_frame
 from notifier.hub import Hub
 from notifier.outlet import Outlet
 from notifier.rates import Rate
 from notifier.settings import PushSettings
 from notifier.snapshots import Snapshots
-from schemas.frames import Bye, CloseCode, Welcome
+from schemas.frames import Bye, CloseCode
 from web.auth import LEEWAY, Caller, KeysAway, KeyUnknown, Unauthorized, Verifier
 
 _COME_BACK_MS = (500, 3000)
@@ -112,7 +112,7 @@ class Identified(ABC):
         self._end_at(self._around.time() + max(0.0, caller.expires_at + LEEWAY - self._around.clock()))
         expires_at = datetime.fromtimestamp(min(caller.expires_at, _LAST_SECOND), UTC).isoformat()
         ping_interval_ms = round(self._around.settings.ping_interval * 1000)
-        self.outlet.put("welcome", frame_of(Welcome(ping_interval_ms=ping_interval_ms, expires_at=expires_at)))
+        self.outlet.put("welcome", welcome_frame(ping_interval_ms, expires_at))
 
     def _end_at(self, moment: float) -> None:
         """When `_lapse` is due. While that is far, the next ping looks again: a timer for hours would be kept for each

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from jwt import PyJWK, PyJWTError
 
 from web import base64url
@@ -94,7 +95,7 @@ def _mac(secret: bytes, signed: bytes) -> bytes:
 
 def _object(segment: str) -> dict[str, Any]:
     try:
-        told = json.loads(base64url.decoded(segment).decode())
+        told = msgspec.json.decode(base64url.decoded(segment))
     except (ValueError, RecursionError):
         raise NotAToken from None
     if not isinstance(told, dict):
