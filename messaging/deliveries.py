@@ -10,8 +10,8 @@ from messaging.settings import KafkaSettings
 class Delivery(NamedTuple):
     """`topic` is logical; `value` is empty for a tombstone.
 
-    `original_key` and `original_headers` are as they stood in the log, for whoever sends the event again. What few ask
-    for is made when asked for: of thousands a second the notifier wants the value alone.
+    `original_key` and `original_headers` are as they stood in the log, for whoever sends the event again. Nothing is
+    decoded before somebody asks: of thousands a second the notifier wants the value alone.
     """
 
     topic: str
@@ -26,11 +26,6 @@ class Delivery(NamedTuple):
     def key(self) -> str | None:
         """What is no UTF-8 in it is replaced."""
         return None if self.original_key is None else self.original_key.decode("utf-8", "replace")
-
-    @property
-    def headers(self) -> dict[str, bytes]:
-        """Of those with one name the last counts; one that is null is empty."""
-        return {name: value or b"" for name, value in self.original_headers}
 
 
 def deliveries(settings: KafkaSettings, records: Iterable[Any]) -> list[Delivery]:

@@ -99,7 +99,7 @@ class Cursors:
     def _signed(self, body: bytes | bytearray) -> bytes:
         return base64url.encoded(body + _mac(self._keys[0], body).digest())
 
-    def _begin_one(self, partition: int) -> "tuple[bytes, hashlib.blake2b]":
+    def _begin_one(self, partition: int) -> tuple[bytes, hashlib.blake2b]:
         head = bytearray(self._head)
         head.append(_MARK_BYTES[0] << 1)
         _append(head, partition)

@@ -56,6 +56,10 @@ class Event(Struct, frozen=True, gc=False, eq=False):
     starts_at: int
     ends_at: int
 
+    def __repr__(self) -> str:
+        # not what people have written
+        return f"Event({self.record_id}, version {self.version})"
+
     @property
     def record_id(self) -> UUID:
         return UUID(int=self.record)
@@ -85,7 +89,7 @@ def read(value: bytes, cursor: bytes) -> Event:
     """`cursor` is the position after the event, as base64. Raises `Unreadable`."""
     try:
         told = _as_we_write_it(value) or _as_anybody_may(value.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         # a validation error's own text quotes the input
         raise Unreadable(type(error).__name__) from None
     image = told.image
@@ -99,7 +103,7 @@ def _as_we_write_it(value: bytes) -> Told | None:
     try:
         envelope = envelope_of(value)
         image = image_of(envelope.data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     user, chapter = image.user_id, image.chapter_id
     # by position: names cost as much as all the rest

@@ -1,8 +1,9 @@
 """How our own outbox writes a status event: its members, in the types that a quick decoder knows.
 
 Whatever these take is a status event that `schemas` takes, and means the same (a property test holds both against each
-other; of a time with more than six digits the last is rounded here and cut there). It costs a sixth of what the models
-of `schemas` cost (3.5 of 22 us, measured). What they do not take is not wrong: members of a later version, a time
+other), but for two things: of a time with more than six digits the last is rounded here and cut there, and what stands
+in a `data` that a second one replaces is not looked at. Both parts of an event cost 3 us instead of the model's 8, and
+give what is needed as it is needed (measured). What they do not take is not wrong: members of a later version, a time
 without a zone, a number in quotes are read the long way.
 """
 
@@ -74,7 +75,7 @@ class Enclosed(Struct, gc=False):
     data: Raw
 
 
-# they raise msgspec.DecodeError, a ValueError; it may quote the input
+# they raise DecodeError, a ValueError that may quote the input, and RecursionError for what is nested too deeply
 envelope_of = Decoder(Envelope).decode
 image_of = Decoder(Image).decode
 data_of = Decoder(Enclosed).decode

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import msgspec
 from jwt import PyJWK, PyJWTError
 
 from web import base64url
@@ -95,7 +94,7 @@ def _mac(secret: bytes, signed: bytes) -> bytes:
 
 def _object(segment: str) -> dict[str, Any]:
     try:
-        told = msgspec.json.decode(base64url.decoded(segment))
+        told = json.loads(base64url.decoded(segment).decode())
     except (ValueError, RecursionError):
         raise NotAToken from None
     if not isinstance(told, dict):

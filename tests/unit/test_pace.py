@@ -26,7 +26,8 @@ def test_nobody_waits_while_little_comes() -> None:
 def test_much_comes_together(rate: float) -> None:
     late = pauses(rate, 2)[-20:]
     assert all(0 < pause <= 0.006 for pause in late)
-    assert all(rate * (pause + 0.0004) >= 8 for pause in late)
+    # thirty at once, or what comes in the longest pause
+    assert all(rate * (pause + 0.0004) >= min(29, rate * 0.006) for pause in late)
 
 
 def test_a_burst_out_of_nothing_is_not_waited_for() -> None:
