@@ -47,7 +47,7 @@ def install(folder: Path = CLIENT) -> None:
     try:
         done = subprocess.run(
             # --prefer-offline: what npm's own cache holds is checked against the lock file's hashes like all else
-            npm("ci", "--loglevel=error", "--prefer-offline"),
+            npm("ci", "--loglevel=error", "--prefer-offline", "--ignore-scripts"),
             cwd=folder,
             env=environment(),
             capture_output=True,

@@ -3,7 +3,9 @@
 import base64
 import json
 import os
+import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,18 @@ from local.server import NotReady
 
 @pytest.fixture(scope="session")
 def built(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package in its node_modules, as `npm install` would leave it."""
-    done = _run(*node.npm("run", "--silent", "build"), folder=packages)
-    assert done.returncode == 0, done.stderr
+    """A folder with the package in its node_modules, as `npm install` of what `npm pack` makes would leave it."""
+    # as in a fresh checkout
+    shutil.rmtree(packages / "dist", ignore_errors=True)
     page = tmp_path_factory.mktemp("page")
+    done = _run(*node.npm("pack", "--silent", "--pack-destination", str(page)), folder=packages)
+    assert done.returncode == 0, done.stderr
+    (packed,) = page.glob("*.tgz")
     scope = page / "node_modules" / "@scenewire"
     scope.mkdir(parents=True)
-    (scope / "client").symlink_to(packages)
+    with tarfile.open(packed) as archive:
+        archive.extractall(scope, filter="data")
+    (scope / "package").rename(scope / "client")
     for name in ("react", "@tanstack", "@types"):
         (page / "node_modules" / name).symlink_to(packages / "node_modules" / name)
     return page
@@ -50,6 +57,26 @@ def test_its_own_tests_pass(packages: Path) -> None:
 def test_it_needs_nothing_at_run_time() -> None:
     assert "dependencies" not in _manifest()
     assert all(peer["optional"] for peer in _manifest()["peerDependenciesMeta"].values())
+
+
+def test_what_is_packed_is_the_code_its_types_and_papers(built: Path) -> None:
+    package = built / "node_modules" / "@scenewire" / "client"
+    files = {path.relative_to(package).as_posix() for path in package.rglob("*") if path.is_file()}
+    assert {"package.json", "README.md", "dist/LICENSE"} <= files
+    assert _named(_manifest()["exports"]) | {_manifest()[field] for field in ("main", "module", "types")} <= {
+        f"./{file}" for file in files
+    }
+    assert {file.split("/")[0] for file in files} == {"package.json", "README.md", "dist"}
+
+
+def _named(exports: dict[str, Any] | str) -> set[str]:
+    """Every file that the manifest says there is."""
+    return {exports} if isinstance(exports, str) else set().union(*map(_named, exports.values()))
+
+
+def test_nothing_it_is_built_with_runs_code_when_it_is_installed() -> None:
+    locked = json.loads((node.CLIENT / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert [name for name, package in locked.items() if package.get("hasInstallScript")] == []
 
 
 def test_the_lock_file_holds_hashes_and_no_addresses() -> None:
