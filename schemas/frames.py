@@ -46,7 +46,8 @@ class Subscribe(_Sent):
     chapter_id: UUID | None = None
     record_id: UUID | None = None
     mine: Literal[True] | None = None
-    cursor: str | None = Field(default=None, max_length=1024)
+    # of any length: one that is too long is of no use, as a forged one is, and no bad message
+    cursor: str | None = None
 
     @model_validator(mode="after")
     def _one_scope(self) -> "Subscribe":

@@ -141,10 +141,16 @@ async def test_a_regenerated_scene_keeps_its_current_image_in_the_snapshot(
         assert [image["record_id"] for image in snapshot["images"]] == [str(done), str(newer)]
 
 
-async def test_a_cursor_that_is_forged_is_a_snapshot(here: House, user: UUID, chapter: UUID) -> None:
+async def test_a_cursor_that_is_of_no_use_is_a_snapshot(here: House, user: UUID, chapter: UUID) -> None:
+    record = await here.accept(user, chapter)
     async with here.client(user) as client:
-        snapshot = await client.watch(chapter_id=chapter, cursor="bm90IGEgY3Vyc29y")
-        assert snapshot["resumed"] == "snapshot"
+        good = (await client.watch(chapter_id=chapter))["cursor"]
+        forged, damaged = "bm90IGEgY3Vyc29y", good[:-1]
+        # longer than any that is written, and as long as a message may be
+        for number, cursor in enumerate((forged, damaged, "ü", "A" * 1025, good * 20, "A" * 30_000)):
+            snapshot = await client.watch(id=f"n{number}", chapter_id=chapter, cursor=cursor)
+            assert [image["record_id"] for image in snapshot["images"]] == [str(record)], cursor[:80]
+            assert snapshot["resumed"] == "snapshot", cursor[:80]
 
 
 async def test_pings_are_answered_and_sent(

@@ -150,7 +150,7 @@ CHAPTER = "639c79ec-109b-45d0-99fe-02102eb7f43f"
         ({"type": "subscribe", "id": "a", "mine": False}, False),
         ({"type": "subscribe", "id": "a", "mine": True, "chapter_id": CHAPTER}, False),
         ({"type": "subscribe", "id": "", "mine": True}, False),
-        ({"type": "subscribe", "id": "a", "mine": True, "cursor": "x" * 1025}, False),
+        ({"type": "subscribe", "id": "a", "mine": True, "cursor": "x" * 1025}, True),
         ({"type": "unsubscribe", "id": "a"}, True),
         ({"type": "auth", "token": "t"}, True),
         ({"type": "auth"}, False),
