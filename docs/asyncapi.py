@@ -1,4 +1,5 @@
-"""docs/asyncapi.yaml: every Kafka topic and the WebSocket as AsyncAPI 3.0, from `schemas` alone."""
+"""docs/asyncapi.yaml: every Kafka topic and the WebSocket as AsyncAPI 3.0, from `schemas` and what the
+notifier closes with."""
 
 from collections.abc import Iterable, Mapping
 from inspect import getdoc
@@ -8,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema
 
+from notifier import incoming, protocol
 from schemas import errors, events, frames, topics
 
 # one of the event types carries bytes that could not be read as an event
@@ -46,6 +48,14 @@ _ON_STREAMS: tuple[type[BaseModel], ...] = (
     frames.Bye,
 )
 
+_CLOSE_CODES: dict[int, str] = {
+    incoming.PROTOCOL_ERROR: "protocol error",
+    incoming.NOT_UTF8: "not UTF-8",
+    incoming.TOO_BIG: "too big",
+    protocol.NO_ANSWER: "no answer to a ping",
+    **{code.value: code.name.lower().replace("_", " ") for code in frames.CloseCode},
+}
+
 _INFO = """\
 Scenewire turns scene requests into stored images and tells every waiting browser and service of each change.
 
@@ -58,8 +68,9 @@ _SOCKET = """\
 Subprotocol `{subprotocol}`. The token comes as a second subprotocol, `{prefix}` followed by the JWT in base64url
 without padding, or in a first `auth` frame within 10 s; never in the URL. Frames are JSON objects with `type`.
 
-Close codes: {codes}. 44xx: do not retry unchanged (4401: once, with a new token). 4503, 4508, 1012 and any loss of the
-line: connect again, after a pause that grows.
+Close codes: {codes}.
+1007, 1009 and 44xx: do not retry unchanged (4401: once, with a new token). The others, and any loss of the line:
+connect again, after a pause that grows.
 """
 
 
@@ -176,7 +187,7 @@ def _topic(topic: topics.Topic) -> dict[str, Any]:
 
 
 def _socket() -> dict[str, Any]:
-    codes = ", ".join(f"{code.value} {code.name.lower().replace('_', ' ')}" for code in frames.CloseCode)
+    codes = ", ".join(f"{code} {what}" for code, what in sorted(_CLOSE_CODES.items()))
     names = [f"{frame.__name__}" for frame in (*frames.CLIENT_FRAMES, *frames.SERVER_FRAMES)]
     return {
         "address": "/ws",

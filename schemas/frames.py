@@ -13,14 +13,16 @@ BEARER_SUBPROTOCOL_PREFIX = "base64url.bearer.scenewire."
 
 
 class CloseCode(IntEnum):
-    """44xx: do not retry unchanged (4401 once, with a new token). 45xx and 1012: retry with backoff."""
+    """44xx: do not retry unchanged (4401 once, with a new token). 45xx and 1012: retry with backoff.
+
+    What breaks RFC 6455 itself, or is too big for it, is closed with that one's own codes.
+    """
 
     RESTARTING = 1012
     BAD_MESSAGE = 4400
     UNAUTHORIZED = 4401
     FORBIDDEN = 4403
     AUTH_TIMEOUT = 4408
-    TOO_BIG = 4413
     TOO_MANY = 4429
     COME_BACK_LATER = 4503
     TOO_SLOW = 4508

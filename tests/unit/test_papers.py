@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings
 from consumer import taxonomy
 from docs import asyncapi, configuration
 from docs.generate import FOLDER, PAPERS
+from notifier import incoming, protocol
 from schemas import events, frames, topics
 from schemas.errors import ErrorClass
 from schemas.statuses import ImageStatus
@@ -93,6 +94,10 @@ class TestAsyncapi:
         told = {f"typing.Literal['{DOCUMENT['components']['messages'][name]['name']}']" for name in sent}
         assert told == known
 
+    def test_names_every_close_code_that_is_sent_and_no_other(self) -> None:
+        listed = DOCUMENT["channels"]["socket"]["description"].partition("Close codes: ")[2].partition(".\n")[0]
+        assert {int(code) for code in re.findall(r"\b\d{4}\b", listed)} == _close_codes()
+
     def test_every_type_of_event_is_some_topics(self) -> None:
         types = {value for name, value in vars(events).items() if name.endswith("_TYPE") and name != "CONTENT_TYPE"}
         assert {message["name"] for message in DOCUMENT["components"]["messages"].values()} >= types
@@ -155,6 +160,16 @@ def _spoken(room: str) -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
+
+
+def _close_codes() -> set[int]:
+    """What the notifier's source closes a socket with."""
+    source = "".join(path.read_text() for path in (CHECKOUT / "notifier").glob("*.py"))
+    ours = {frames.CloseCode[name].value for name in re.findall(r"\bCloseCode\.([A-Z_]+)", source)}
+    violations = {getattr(incoming, name) for name in re.findall(r"\bViolation\(([A-Z_0-9]+),", source)}
+    assert len(ours) > 5
+    assert len(violations) > 2
+    return {*ours, *violations, protocol.NO_ANSWER}
 
 
 def _references(value: Any) -> list[str]:
@@ -250,7 +265,10 @@ class TestErrors:
 
     def test_every_class_and_every_close_code_is_explained(self) -> None:
         assert [one.value for one in ErrorClass if f"| `{one.value}` |" not in self.PAPER] == []
-        assert [code.value for code in frames.CloseCode if str(code.value) not in self.PAPER] == []
+        rows = re.findall(r"^\| (\d{4}[\d, ]*) \|", self.PAPER, re.MULTILINE)
+        told = {code for row in rows for code in row.split(", ")}
+        # the contract lets a server say 4413 in place of 1009
+        assert {int(code) for code in told} - {4413} == _close_codes()
 
 
 class TestRunbook:
