@@ -24,12 +24,12 @@ from pathlib import Path
 
 import uvloop
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import RecordMetadata
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from append_times import append_times
+from bare_send import bare_send
 from cores import alone, announce, apart
 from ground import SECRET, Ground, Site, cpu_of, percentile, raise_open_files, rss_kb
 from listeners import Crowd, status_event, token_of
@@ -43,6 +43,8 @@ from schemas.topics import BY_NAME, STATUS
 _TICK = 0.001
 _WARM = 2.0
 """Seconds of each side's own, once Kafka is warm."""
+_FRAME_BYTES = 1_150
+"""Of an event as it is sent here."""
 _MOST_TOGETHER = 500
 """Events in one batch, after a moment in which this process had no core."""
 PARTS = ["idle", "targeted", "fan"]
@@ -235,17 +237,6 @@ class Measurement:
         await crowd.close()
 
 
-async def append_times(site: Site) -> None:
-    """Let Kafka note of each status event when it was appended, in place of when it was sent."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=site.kafka_servers)
-    await admin.start()
-    try:
-        name, configs = real_topic(site.kafka, STATUS), {"message.timestamp.type": "LogAppendTime"}
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, configs)])
-    finally:
-        await admin.close()
-
-
 @asynccontextmanager
 async def measured(ground: Ground, side: str, asked: argparse.Namespace) -> AsyncIterator[Measurement]:
     async with ground.site() as site:
@@ -260,7 +251,9 @@ async def measured(ground: Ground, side: str, asked: argparse.Namespace) -> Asyn
                 await producer.stop()
 
 
-async def rounds(ground: Ground, asked: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+async def rounds(ground: Ground, asked: argparse.Namespace) -> tuple[dict[str, dict[str, list[float]]], list[float]]:
+    """What was found, by side and figure, and what a bare `send` cost after each round."""
+    sends: list[float] = []
     results: dict[str, dict[str, list[float]]] = {side: {} for side in asked.sides}
     print("warming Kafka up", flush=True)
     for side in asked.sides:
@@ -274,7 +267,8 @@ async def rounds(ground: Ground, asked: argparse.Namespace) -> dict[str, dict[st
                 for name, value in (await measurement.run()).items():
                     results[side].setdefault(name, []).append(value)
                     print(f"    {FIGURES[name].words:62} {value:9.2f} {FIGURES[name].unit}", flush=True)
-    return results
+        sends.append(bare_send(asked.crowd // 2, _FRAME_BYTES))
+    return results, sends
 
 
 def main() -> None:
@@ -283,8 +277,11 @@ def main() -> None:
     allowed = raise_open_files(2 * asked.idle)
     asked.idle, asked.crowd = min(asked.idle, allowed - 500), min(asked.crowd, allowed - 500)
     with apart(kafka=False) as servers:
-        results = uvloop.run(rounds(servers, asked))
+        results, sends = uvloop.run(rounds(servers, asked))
     show(results)
+    print(
+        f"\na bare `send` of one such frame: {statistics.median(sends):.1f} us ({min(sends):.1f} to {max(sends):.1f})"
+    )
 
 
 def arguments() -> argparse.Namespace:

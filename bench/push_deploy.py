@@ -1,9 +1,10 @@
 """One of two notifiers goes, with thousands of sockets: how long until all are back, from where, and at what cost.
 
-    PYTHONPATH=. python bench/push_deploy.py [--sockets 4000] [--how stop|kill]
+    PYTHONPATH=. python bench/push_deploy.py [--sockets 4000] [--how stop|kill] [--forget]
 
 Real Kafka, Postgres and processes on this machine, production's periods; the sockets are half of chapters, half of all
-that is their user's, ten a user, and for each user two scenes are asked for while the notifier goes.
+that is their user's, ten a user, and for each user two scenes are asked for while the notifier goes. With `--forget`
+the pages come back without their cursors, and each needs a snapshot.
 """
 
 import argparse
@@ -33,25 +34,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--sockets", type=int, default=4_000)
     parser.add_argument("--how", choices=("stop", "kill"), default="stop")
+    parser.add_argument("--forget", action="store_true", help="come back without a cursor: each needs a snapshot")
     arguments = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with tempfile.TemporaryDirectory(prefix="push-deploy-") as folder:
-        asyncio.run(_measure(Path(folder), arguments.sockets, arguments.how))
+        asyncio.run(_measure(Path(folder), arguments))
 
 
-async def _measure(folder: Path, sockets: int, how: str) -> None:
+async def _measure(folder: Path, asked: argparse.Namespace) -> None:
     street = Street(folder, {}, consumers=0)
     database = Database(DatabaseSettings(database_url=street.postgres.url()), application="bench")
     try:
         await street.open()
-        await _deploy(street, database, sockets, how)
+        await _deploy(street, database, asked)
     finally:
         await database.close()
         street.close()
 
 
-async def _deploy(street: Street, database: Database, sockets: int, how: str) -> None:
+async def _deploy(street: Street, database: Database, asked: argparse.Namespace) -> None:
+    sockets, how = asked.sockets, asked.how
     leaving, remaining = street.urls("notifier")
     gone = asyncio.Event()
     parts = {url: urlsplit(url) for url in (leaving, remaining)}
@@ -75,6 +78,9 @@ async def _deploy(street: Street, database: Database, sockets: int, how: str) ->
         loop = asyncio.get_running_loop()
         began = loop.time()
         gone.set()
+        if asked.forget:
+            for page in pages:
+                page.cursor = None
         going = asyncio.create_task(street.stop("notifier-1") if how == "stop" else street.kill("notifier-1"))
         await asyncio.gather(*(one.ask(acceptor) for one in askers for _ in range(2)), going)
         for page in pages:

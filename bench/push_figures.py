@@ -18,7 +18,7 @@ class Figure:
 FIGURES = {
     "idle_rss": Figure("memory of an idle socket, welcomed", "KB", 5.0, ratio=False),
     "subscribed_rss": Figure("memory of an idle socket, with a chapter of its own", "KB", 5.0, ratio=False),
-    "connect": Figure("connect alone: handshake, HS256 not cached, welcome", "us CPU"),
+    "connect": Figure("connect alone: handshake, HS256 not cached, welcome", "us CPU", 0.35),
     "subscribe": Figure("subscribe, with the snapshot's query where there is one", "us CPU"),
     "resume": Figure("connect and subscribe, HS256 not cached, no query: from a cursor", "us CPU", 0.35),
     "fan_cpu": Figure("one event to the crowd: a delivery", "us CPU", 0.4),
