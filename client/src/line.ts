@@ -10,6 +10,7 @@ import {
 import { openSocket } from "./socket.js";
 import type { Tokens } from "./tokens.js";
 
+const PROTOCOL_ERROR = 1002;
 const UNAUTHORISED = 4401;
 const TOO_MANY = 4429;
 const FIRST_MS = 500;
@@ -43,7 +44,8 @@ export function openLine(options: Options, tokens: Tokens, call: Call, events: L
   let failed = false;
   /** The service has named the time to come back: nothing but a person cuts it short. */
   let asked = false;
-  let crowded = false;
+  /** Refused for what may be otherwise when somebody returns to the page, or the network does. */
+  let passing = false;
   let token: string | undefined;
   let refused: string | undefined;
   let error: ScenewireError | null = null;
@@ -85,14 +87,17 @@ export function openLine(options: Options, tokens: Tokens, call: Call, events: L
     const lasted = since && Date.now() - since;
     const anew = code === UNAUTHORISED && !refused && !error;
     const up = since;
+    // Neither a browser nor the service makes such a mistake: something between them changes frames, and will again.
+    // Where there is another way, sockets have to wait for another network.
+    const mangled = code === PROTOCOL_ERROR && !!options.fallback && lasted < STABLE_MS;
     stop();
     if (lasted > STABLE_MS) attempts = 0;
     if (anew) {
       refused = token;
       attempt();
-    } else if (hopeless(code)) {
+    } else if (hopeless(code) || mangled) {
       failed = true;
-      crowded = code === TOO_MANY;
+      passing = code === TOO_MANY || mangled;
       error ??= new ScenewireError(`The service refused (${code}).`, `refused_${code}`, code);
       fall(code !== UNAUTHORISED);
     } else {
@@ -111,7 +116,7 @@ export function openLine(options: Options, tokens: Tokens, call: Call, events: L
   function stop(): void {
     round += 1;
     since = 0;
-    open = asked = crowded = false;
+    open = asked = passing = false;
     clearTimeout(timer);
     clearTimeout(renewal);
     timer = undefined;
@@ -158,7 +163,7 @@ export function openLine(options: Options, tokens: Tokens, call: Call, events: L
   function hurry({ type }: Event): void {
     if (type !== "visibilitychange" || !document.hidden) {
       if (since) carrier?.check();
-      else if ((timer && !asked) || crowded) attempt();
+      else if ((timer && !asked) || passing) attempt();
       fallback?.hurry();
     }
     tell();

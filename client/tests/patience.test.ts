@@ -1,7 +1,7 @@
 // What takes minutes: backoff, the watchdog, the renewal of tokens.
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { connect, type GetToken, type Scenewire } from "../src/index.js";
+import { connect, type Fallback, type GetToken, type Scenewire } from "../src/index.js";
 import { FakeSocket } from "./fake.js";
 import { CHAPTER, token } from "./service.js";
 
@@ -28,8 +28,9 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-async function open(getToken: GetToken = () => token(24 * 3600)): Promise<void> {
-  client = connect({ pushUrl: "https://push.test/", getToken, WebSocket: FakeSocket as unknown as typeof WebSocket });
+async function open(getToken: GetToken = () => token(24 * 3600), fallback?: Fallback): Promise<void> {
+  const Socket = FakeSocket as unknown as typeof WebSocket;
+  client = connect({ pushUrl: "https://push.test/", getToken, WebSocket: Socket, fallback });
   client.watchChapter(CHAPTER, () => {});
   await pass(0);
 }
@@ -286,6 +287,41 @@ test("what is too much for the service is tried again by whoever looks at the pa
   page.dispatchEvent(new Event("visibilitychange"));
   await pass(0);
   expect(sockets()).toBe(2);
+});
+
+describe("frames that arrive changed", () => {
+  const streams: Fallback = (_, events) => {
+    queueMicrotask(() => events.state({ status: "live", transport: "sse", error: null }));
+    return { watch() {}, unwatch() {}, hurry() {}, close() {} };
+  };
+
+  test("leave it to another way, until the network may be another", async () => {
+    await open(undefined, streams);
+    FakeSocket.last.welcome().lose(1002);
+    await pass(10 * MINUTE);
+    expect(sockets()).toBe(1);
+    expect(client.state).toMatchObject({ status: "live", transport: "sse", error: null });
+    page.dispatchEvent(new Event("online"));
+    await pass(0);
+    expect(sockets()).toBe(2);
+    FakeSocket.last.welcome();
+    expect(client.state).toMatchObject({ status: "live", transport: "websocket" });
+  });
+
+  test("after a stable minute are a loss as any other", async () => {
+    await open(undefined, streams);
+    FakeSocket.last.welcome();
+    await live(MINUTE + 1_000);
+    FakeSocket.last.lose(1002);
+    expect(await untilNext()).toBeLessThan(501);
+  });
+
+  test("are a loss as any other where there is no other way", async () => {
+    await open();
+    FakeSocket.last.welcome().lose(1002);
+    expect(await untilNext()).toBeLessThan(501);
+    expect(client.state).toMatchObject({ status: "connecting", error: null });
+  });
 });
 
 test("clocks that differ do not count as lag", async () => {
