@@ -43,7 +43,7 @@ export interface Scenewire {
     body: SceneImageRequest,
     options?: RequestOptions,
   ): Promise<ImageGenerationQueuedResponse>;
-  /** An authorised call of the service; a path without host is the notifier's. Throws `ScenewireError`. */
+  /** An authorised call of the service; a path without host goes on from `pushUrl`. Throws `ScenewireError`. */
   call: Call;
   /** Tries at once, even after a refusal: somebody has signed in, or asked for it. */
   reconnect(): void;

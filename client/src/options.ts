@@ -7,9 +7,9 @@ import type { CurrentImage, FieldError, ImageStatus, ServerFrame } from "./contr
 export type GetToken = (why: { refresh: boolean }) => string | null | Promise<string | null>;
 
 export interface Options {
-  /** Where the notifier is reached, e.g. `https://push.example.org`. */
+  /** Where the notifier is reached, e.g. `https://push.example.org`, or under a path: `https://example.org/images`. */
   pushUrl: string;
-  /** Where the producer is reached; left out when a proxy joins both. */
+  /** Where the producer is reached, likewise; left out when a proxy joins both. */
   apiUrl?: string;
   getToken: GetToken;
   /** What to fall to while no socket gets through: `fallback` of `@scenewire/client/fallback` (SSE, then long polls). */
@@ -89,7 +89,7 @@ export interface CarrierEvents {
   down(code: number, retryAfterMs?: number): void;
 }
 
-/** An authorised call of the service; a path without host is the notifier's. Throws `ScenewireError`. */
+/** An authorised call of the service; a path without host goes on from `pushUrl`. Throws `ScenewireError`. */
 export type Call = (url: string, init?: RequestInit & { timeoutMs?: number }) => Promise<Response>;
 
 /** Opens another line than the socket's, with patience of its own. */

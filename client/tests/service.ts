@@ -99,17 +99,29 @@ export class Service {
   #held = new Set<() => void>();
   #unanswered = new Set<Duplex>();
   #server: Server;
+  #prefix: string;
   #sockets = new WebSocketServer({
     noServer: true,
     handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
   });
   url = "";
 
-  constructor() {
-    this.#server = createServer((request, response) => this.#answer(request, response));
+  /** Under the path `prefix`, as behind a gateway that takes it off; what is not under it is not the service's. */
+  constructor(prefix = "") {
+    this.#prefix = prefix;
+    const taken = (request: IncomingMessage) => {
+      const { url = "" } = request;
+      request.url = url.slice(prefix.length);
+      return url.startsWith(`${prefix}/`);
+    };
+    this.#server = createServer((request, response) => {
+      if (taken(request)) this.#answer(request, response);
+      else response.writeHead(404).end();
+    });
     this.#server.on("upgrade", (request, socket, head) => {
+      const ours = taken(request);
       this.handshakes += 1;
-      if (this.mode === "refuse") socket.destroy();
+      if (this.mode === "refuse" || !ours) socket.destroy();
       else if (this.mode === "never") this.#unanswered.add(socket);
       else {
         this.#sockets.handleUpgrade(request, socket, head, (opened) => this.#opened(opened, request));
@@ -119,7 +131,7 @@ export class Service {
 
   async start(): Promise<this> {
     await new Promise<void>((done) => this.#server.listen(0, "127.0.0.1", done));
-    this.url = `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    this.url = `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}${this.#prefix}`;
     return this;
   }
 
