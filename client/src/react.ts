@@ -178,7 +178,7 @@ export interface Scene extends Told {
   request(body: SceneImageRequest, options?: RequestOptions): Promise<ImageGenerationQueuedResponse | undefined>;
   /** From the call until its record is seen: keep the button down. */
   readonly requesting: boolean;
-  /** Why the last request was not accepted. */
+  /** Why the last request was not accepted, or else why the chapter cannot be watched. */
   readonly error: ScenewireError | null;
 }
 
@@ -215,17 +215,20 @@ export function useScene(
     },
     [client, chapterId, sceneNumber],
   );
-  const { sending, recordId, error } = asked;
+  const { sending, recordId } = asked;
   const unseen = recordId !== null && !watch?.get().images.some((image) => image.record_id === recordId);
-  return { ...view, request, requesting: sending || unseen, error };
+  return { ...view, request, requesting: sending || unseen, error: asked.error ?? view.error };
 }
 
+type Seen = Pick<Scene, "ready" | "latest" | "current" | "error">;
+
 /** The same object for as long as the scene is the same. */
-function sceneOf(sceneNumber: number): (view: ChapterView) => Pick<Scene, "ready" | "latest" | "current"> {
-  let last: Pick<Scene, "ready" | "latest" | "current"> = { ready: false, latest: null, current: null };
-  return ({ ready, scenes }) => {
+function sceneOf(sceneNumber: number): (view: ChapterView) => Seen {
+  let last: Seen = { ready: false, latest: null, current: null, error: null };
+  return ({ ready, scenes, error }) => {
     const { latest = null, current = null } = scenes.find((scene) => scene.sceneNumber === sceneNumber) ?? {};
-    if (last.ready !== ready || last.latest !== latest || last.current !== current) last = { ready, latest, current };
+    const next: Seen = { ready, latest, current, error };
+    if ((Object.keys(next) as (keyof Seen)[]).some((key) => next[key] !== last[key])) last = next;
     return last;
   };
 }

@@ -228,6 +228,32 @@ describe("useScene", () => {
     await painted(() => scene.error);
     expect(scene).toMatchObject({ requesting: false, error: { message: "Say what is to be seen.", status: 422 } });
   });
+
+  test("says why its chapter cannot be watched, until it can", async () => {
+    await show(<Card number={1} />);
+    await painted(() => scene.ready);
+    expect(scene.error).toBeNull();
+    const refused = {
+      type: "error",
+      id: `c:${CHAPTER}`,
+      code: "forbidden",
+      message: "Shared is another one.",
+    } as const;
+    service.peer.send(refused);
+    await painted(() => scene.error);
+    expect(scene).toMatchObject({ latest: null, error: { code: "forbidden", message: "Shared is another one." } });
+    service.answers.push({ status: 422, body: { detail: "Say what is to be seen.", code: "invalid" } });
+    await act(async () => {
+      await scene.request({ scene_description: "" });
+    });
+    expect(scene.error?.code).toBe("invalid");
+    await act(async () => {
+      await scene.request({ scene_description: "A table." });
+    });
+    expect(scene.error?.code).toBe("forbidden");
+    scene.refresh();
+    await painted(() => !scene.error);
+  });
 });
 
 test("useImage follows one record to its end", async () => {
