@@ -89,8 +89,9 @@ def read(value: bytes, cursor: bytes) -> Event:
     """`cursor` is the position after the event, as base64. Raises `Unreadable`."""
     try:
         told = _as_we_write_it(value) or _as_anybody_may(value.decode())
-    except (ValueError, RecursionError) as error:
-        # a validation error's own text quotes the input
+    except Exception as error:
+        # ValueError and RecursionError are known. Whatever else it were, it would be raised by the same event whenever
+        # the log is read again, and stop all others. A validation error's own text quotes the input
         raise Unreadable(type(error).__name__) from None
     image = told.image
     frame = text_frame(_HEAD, image, _CURSOR, cursor, _TAIL)
