@@ -1,7 +1,8 @@
 """A cursor, on any transport and notifier: what was missed comes from memory, else from the log, else as a snapshot."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,6 +10,7 @@ import pytest
 
 from messaging.provision import provision
 from schemas.topics import BY_NAME, STATUS
+from telemetry import metrics
 from tests.flow.pushing import PATIENCE, Builder, Client
 
 pytestmark = [pytest.mark.flow, pytest.mark.connected]
@@ -19,6 +21,19 @@ COUNTED: dict[str, Any] = {"health_look": 600.0, "health_stall": 700.0}
 
 def versions(frame: dict[str, Any]) -> dict[str, int]:
     return {image["record_id"]: image["version"] for image in frame["images"]}
+
+
+@contextmanager
+def counted(**expected: int) -> Iterator[None]:
+    """What `scenewire_snapshots_total` rises by meanwhile, by `resumed`."""
+
+    def now() -> dict[str, float]:
+        words = ("none", "memory", "log", "snapshot")
+        return {word: metrics.of_process().value("snapshots", resumed=word) for word in words}
+
+    before = now()
+    yield
+    assert {word: value - before[word] for word, value in now().items() if value > before[word]} == expected
 
 
 async def last_status(client: Client, version: int) -> dict[str, Any]:
@@ -50,10 +65,11 @@ async def test_each_scope_goes_on_from_memory_with_only_what_changed(built: Buil
         }
         async with here.client(user) as client:
             before = await here.statements()
-            missed = {
-                name: await client.watch(id=name, cursor=snapshots[name]["cursor"], **scope)
-                for name, scope in scopes.items()
-            }
+            with counted(memory=3):
+                missed = {
+                    name: await client.watch(id=name, cursor=snapshots[name]["cursor"], **scope)
+                    for name, scope in scopes.items()
+                }
             assert await here.statements() == before
         assert {name: frame["resumed"] for name, frame in missed.items()} == dict.fromkeys(missed, "memory")
         assert versions(missed["chapter"]) == {str(changed): 4}
@@ -125,9 +141,10 @@ async def test_what_memory_has_forgotten_is_read_from_the_log_once_for_all(
             clients = [await stack.enter_async_context(here.client(user)) for _ in range(8)]
             asked: list[dict[str, Any]] = [{"chapter_id": chapter, "cursor": cursor}] * 6
             asked += [{"mine": True, "cursor": mine}, {"record_id": record, "cursor": of_record}]
-            answers = await asyncio.gather(
-                *(client.watch(**scope) for client, scope in zip(clients, asked, strict=True))
-            )
+            with counted(log=8):
+                answers = await asyncio.gather(
+                    *(client.watch(**scope) for client, scope in zip(clients, asked, strict=True))
+                )
             assert {answer["resumed"] for answer in answers} == {"log"}
             for answer in answers[:7]:
                 assert versions(answer) == {str(other): 1, str(record): 6}
@@ -150,8 +167,11 @@ async def test_where_there_is_too_much_between_there_is_a_snapshot(built: Builde
                 await here.change(record, progress=progress)
             told = await last_status(client, 7)
         async with here.client(user) as client:
-            whole = await client.watch(chapter_id=chapter, cursor=cursor)
+            with counted(snapshot=1):
+                whole = await client.watch(chapter_id=chapter, cursor=cursor)
             assert (whole["resumed"], versions(whole)) == ("snapshot", {str(record): 7})
+            with counted(none=1):
+                assert (await client.watch(id="a", chapter_id=chapter))["resumed"] is None
             near = await client.watch(id="n", chapter_id=chapter, cursor=told["cursor"])
             assert (near["resumed"], near["images"]) == ("memory", [])
 
