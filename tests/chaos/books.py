@@ -23,11 +23,11 @@ from schemas.events import StatusEvent
 from storage.database import Database, Unavailable
 from storage.fragments import STATUS_JSON
 from tests.chaos import audit
+from tests.chaos.pages import differing
 from tests.chaos.people import PATIENCE, Person
 from tests.chaos.street import Street
 
 _TERMINAL = ("completed", "failed", "cancelled")
-_SHOWN = ("status", "stage", "version", "attempt", "image_url", "error_code")
 _PROVIDER_SAID_NO = ("failed", "late_failure", "deferred", "handed_over")
 _NEVER_SENT = ("not_sent", "superseded", "cancelled", None)
 _LOOK_AGAIN = 0.05
@@ -113,12 +113,12 @@ async def _all_shown(books: Books, people: Sequence[Person]) -> None:
     for one in people:
         mine = {str(i): record for i, record in books.records.items() if record["user_id"] == str(one.user_id)}
 
-        def differing(page: dict[str, Any] = one.watcher.seen, mine: dict[str, Any] = mine) -> list[str]:
-            return [i for i, record in mine.items() if i not in page or any(page[i][n] != record[n] for n in _SHOWN)]
+        def missed(page: dict[str, Any] = one.watcher.seen, mine: dict[str, Any] = mine) -> dict[str, Any]:
+            return {i: wrong for i, record in mine.items() if (wrong := differing(record, page.get(i)))}
 
-        await one.watcher.until(lambda differing=differing: not differing(), PATIENCE)  # type: ignore[misc]
-        books.missed += len(differing())
-        books.faults += [f"{i}: the page shows {one.watcher.seen.get(i)} of {mine[i]}" for i in differing()]
+        await one.watcher.until(lambda missed=missed: not missed(), PATIENCE)  # type: ignore[misc]
+        books.missed += len(missed())
+        books.faults += [f"{i} at version {mine[i]['version']}: {wrong}" for i, wrong in missed().items()]
         books.faults += one.watcher.faults
 
 

@@ -8,12 +8,13 @@ import base64
 import json
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 from schemas.frames import BEARER_SUBPROTOCOL_PREFIX, SUBPROTOCOL
+from schemas.statuses import ImageStatus
 
 _PATIENCE = 40.0
 """Seconds without a byte from a socket (it is pinged each 15), or without an answer."""
@@ -21,7 +22,18 @@ _WAIT = 4
 _PONG = b"\x8a\x80\x00\x00\x00\x00"
 _LONGEST_BACKOFF = 1.0
 
+_SHOWN = tuple(name for name in ImageStatus.model_fields if name != "cost_usd")
+"""All that a frame says of an image. What it has cost is read, not told: null in frames, and it may rise after the end.
+Its place in line and its eta are read as well, and null for all who have ended."""
+
 Place = tuple[str, int]
+
+
+def differing(image: Mapping[str, Any], shown: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]]:
+    """Where a page does not show of an image what Postgres has of it: by field, both."""
+    if shown is None:
+        return {"record_id": (image["record_id"], None)}
+    return {name: (image[name], shown[name]) for name in _SHOWN if image[name] != shown[name]}
 
 
 class _Lost(Exception):

@@ -16,13 +16,12 @@ from messaging.settings import KafkaSettings
 from messaging.tail import Tail
 from schemas import topics
 from tests.chaos.cables import Cable
-from tests.chaos.pages import Page, Place
+from tests.chaos.pages import Page, Place, differing
 
 KINDS = ("socket", "stream", "poll")
 Images = Mapping[str, Mapping[str, Any]]
 """Record id -> its image as Postgres has it."""
 
-_SHOWN = ("status", "stage", "version", "image_url", "error_code")
 _KEPT = 20_000
 """Events that may be told again."""
 
@@ -61,10 +60,6 @@ async def watching(pages: Sequence[Page], within: float = 60.0) -> AsyncIterator
         await _ended(tasks)
 
 
-def _shown(image: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if image is None else {name: image[name] for name in _SHOWN}
-
-
 async def missing(pages: Sequence[Page], images: Images, within: float) -> list[str]:
     """What pages of one user do not show though it is theirs to show, having had so many seconds for it."""
     missed: list[str] = []
@@ -74,9 +69,9 @@ async def missing(pages: Sequence[Page], images: Images, within: float) -> list[
         def lacks(page: Page = page) -> list[str]:
             theirs = (one for one in images.items() if page.scope.get("chapter_id") in (None, one[1]["chapter_id"]))
             return [
-                f"{page.kind} {sorted(page.scope)}: {record} is {_shown(image)}, seen {_shown(page.seen.get(record))}"
+                f"{page.kind} {sorted(page.scope)}: {record} at version {image['version']}: {wrong}"
                 for record, image in theirs
-                if _shown(page.seen.get(record)) != _shown(image)
+                if (wrong := differing(image, page.seen.get(record)))
             ]
 
         await page.until(lambda lacks=lacks: not lacks(), max(0.0, left - asyncio.get_running_loop().time()))  # type: ignore[misc]
