@@ -10,6 +10,22 @@ from playwright.async_api import BrowserContext, Locator, Page, WebSocketRoute
 
 from tests.browser.tunnel import Tunnel
 
+_BURST = """async ([number, changes]) => {
+    const socket = sockets.at(-1);
+    const { latest } = view.scenes.find(({sceneNumber}) => sceneNumber === number);
+    const { port1, port2 } = new MessageChannel();
+    let version = latest.version;
+    for (let sent = 0; sent < changes; sent += 1) {
+        version += 1;
+        const frame = {type: "status", image: {...latest, version}, cursor: "made up"};
+        socket.dispatchEvent(new MessageEvent("message", {data: JSON.stringify(frame)}));
+        // React draws what a task has changed at its end
+        await new Promise(done => { port1.onmessage = done; port2.postMessage(null); });
+    }
+    port1.close();
+    return version;
+}"""
+
 
 @dataclass
 class Tab:
@@ -36,6 +52,18 @@ class Tab:
         """Of the page's view: what there is of each scene."""
         script = "() => view.scenes.map(({sceneNumber, latest}) => [sceneNumber, latest.version, latest.image_url])"
         return {str(number): [version, url] for number, version, url in await self.page.evaluate(script)}
+
+    async def burst(self, number: int, changes: int) -> int:
+        """So many changes of a scene on its socket, made up, each a task of its own; the last one's version."""
+        version: int = await self.page.evaluate(_BURST, [number, changes])
+        return version
+
+    async def frames(self) -> list[dict[str, float]]:
+        """Each time from one animation frame to the next: its `ms`, its `messages` of sockets and its `renders`."""
+        # what the newest frame draws is on record with the one after it
+        await self.page.evaluate("new Promise(next => requestAnimationFrame(() => requestAnimationFrame(next)))")
+        frames: list[dict[str, float]] = await self.page.evaluate("painted")
+        return frames
 
     def pass_on(self, socket: WebSocketRoute) -> None:
         # one that is never answered, as behind a proxy that knows no WebSockets
