@@ -22,7 +22,11 @@ class PushSettings(BaseSettings):
     ping_interval: float = Field(
         default=15.0, gt=0, description="seconds between pings to a socket, by protocol and as a frame"
     )
-    ping_timeout: float = Field(default=8.0, gt=0, description="seconds a peer may take to answer a protocol ping")
+    ping_timeout: float = Field(
+        default=8.0,
+        gt=0,
+        description="seconds a peer may take to answer a protocol ping, or to confirm what a stream has sent it",
+    )
     auth_timeout: float = Field(default=10.0, gt=0, description="seconds a socket may stay open without a token")
     stall_timeout: float = Field(
         default=4.0, gt=0, description="seconds a socket's bytes may wait without progress before it is aborted"
@@ -46,7 +50,10 @@ class PushSettings(BaseSettings):
         default=2_000, ge=1, description="streams of server-sent events one notifier holds open; past it 503"
     )
     stream_heartbeat: float = Field(
-        default=20.0, gt=0, description="seconds between two comments on a stream where nothing happens"
+        default=20.0,
+        gt=0,
+        description="seconds between two comments on a stream where nothing happens; a reader that is gone without a "
+        "word is found within half of it and 1.5 times SCENEWIRE_PING_TIMEOUT (Linux): 22 s",
     )
     memory_events: int = Field(
         default=5_000,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket as sockets
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -180,17 +181,23 @@ async def test_it_ends_at_a_stop_with_a_time_to_come_back(built: Builder, user: 
         assert "retry-after" in late.headers
 
 
-async def test_who_does_not_read_is_let_go_and_delays_nobody(built: Builder, user: UUID, chapter: UUID) -> None:
-    async with built(stall_timeout=0.5) as here:
-        record = await here.accept(user, chapter)
-        loop = asyncio.get_running_loop()
-        stopped = sockets.socket()
+@asynccontextmanager
+async def who_does_not_read(here: House, user: UUID, chapter: UUID) -> AsyncIterator[None]:
+    """One who asks for a stream and takes nothing of it, though their kernel goes on answering."""
+    loop = asyncio.get_running_loop()
+    with sockets.socket() as stopped:
         stopped.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
         stopped.setblocking(False)
         await loop.sock_connect(stopped, ("127.0.0.1", int(here.url.rpartition(":")[2])))
         ask = f"GET /chapters/{chapter}/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token_for(user)}\r\n\r\n"
         await loop.sock_sendall(stopped, ask.encode())
-        async with stream(here, user, chapter) as reading:
+        yield
+
+
+async def test_who_does_not_read_is_let_go_and_delays_nobody(built: Builder, user: UUID, chapter: UUID) -> None:
+    async with built(stall_timeout=0.5) as here:
+        record = await here.accept(user, chapter)
+        async with who_does_not_read(here, user, chapter), stream(here, user, chapter) as reading:
             await reading.next("snapshot")
             async with asyncio.timeout(PATIENCE):
                 while len(here.notifier.streams) < 2:
@@ -199,4 +206,17 @@ async def test_who_does_not_read_is_let_go_and_delays_nobody(built: Builder, use
                 while len(here.notifier.streams) == 2:
                     await here.change(record, error_message="x" * 900)
                     await reading.next("status")
-        stopped.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be told")
+async def test_who_does_not_read_is_let_go_by_the_kernel_too(built: Builder, user: UUID, chapter: UUID) -> None:
+    # bytes that the kernel took wait nowhere else
+    async with built(ping_timeout=1.0, stall_timeout=20 * PATIENCE) as here:
+        record = await here.accept(user, chapter)
+        async with who_does_not_read(here, user, chapter):
+            async with asyncio.timeout(PATIENCE):
+                while not len(here.notifier.streams):
+                    await here.http.get("/healthz")
+            async with asyncio.timeout(PATIENCE):
+                while len(here.notifier.streams):
+                    await here.change(record, error_message="x" * 900)
