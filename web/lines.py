@@ -14,6 +14,8 @@ _EXTENSION = "scenewire.line"
 _KERNEL_BUFFER = 64 * 1024
 """SO_SNDBUF (Linux doubles it): left alone the kernel takes megabytes for a peer that does not read."""
 _BUFFERED = 32 * 1024
+_LONGEST_IDLE = 32_767
+"""Seconds: MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL of Linux (include/net/tcp.h)."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -44,8 +46,8 @@ class Line:
                 # Linux (RFC 5482); elsewhere such a peer stays until TCP itself gives it up. It bounds what was sent,
                 # and the probes of a line that is idle in place of their number (tcp(7))
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(silent * 1000))
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(idle)))
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(silent / 2)))
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _whole(idle))
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _whole(silent / 2))
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     @property
@@ -56,3 +58,8 @@ class Line:
     def abort(self) -> None:
         """Drop the connection and what waits for it."""
         self._transport.abort()
+
+
+def _whole(seconds: float) -> int:
+    """As the kernel takes them; past its most it would refuse the whole stream."""
+    return min(max(1, round(seconds)), _LONGEST_IDLE)
