@@ -69,8 +69,8 @@ Subprotocol `{subprotocol}`. The token comes as a second subprotocol, `{prefix}`
 without padding, or in a first `auth` frame within 10 s; never in the URL. Frames are JSON objects with `type`.
 
 Close codes: {codes}.
-1007, 1009 and 44xx: do not retry unchanged (4401: once, with a new token). 1002: something changes frames on the way,
-take the channel `stream` or polls. The others, and any loss of the line: connect again, after a pause that grows.
+1007, 1009 and 44xx: do not retry unchanged (4401: once, with a new token). The others, and any loss of the line:
+connect again, after a pause that grows. 1002 again and again: something on the way changes frames, take `stream`.
 """
 
 

@@ -45,7 +45,7 @@ class Line:
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 # Linux (RFC 5482); elsewhere such a peer stays until TCP itself gives it up. It bounds what was sent,
                 # and the probes of a line that is idle in place of their number (tcp(7))
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(silent * 1000))
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(min(silent, _LONGEST_IDLE) * 1000))
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _whole(idle))
                 raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _whole(silent / 2))
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -62,4 +62,4 @@ class Line:
 
 def _whole(seconds: float) -> int:
     """As the kernel takes them; past its most it would refuse the whole stream."""
-    return min(max(1, round(seconds)), _LONGEST_IDLE)
+    return max(1, round(min(seconds, _LONGEST_IDLE)))

@@ -31,7 +31,7 @@ export function callerOf({ pushUrl, fetch: fetcher }: Options, tokens: Tokens): 
       const limit = AbortSignal.timeout(timeoutMs);
       let response: Response;
       try {
-        response = await (fetcher ?? fetch)(new URL(url.replace(/^\/+/, ""), `${pushUrl}/`), {
+        response = await (fetcher ?? fetch)(new URL(url.replace(/^\/+/, "./"), `${pushUrl}/`), {
           cache: "no-store",
           ...init,
           headers: { ...init.headers, Authorization: `Bearer ${token}` },

@@ -10,7 +10,6 @@ import {
 import { openSocket } from "./socket.js";
 import type { Tokens } from "./tokens.js";
 
-const PROTOCOL_ERROR = 1002;
 const UNAUTHORISED = 4401;
 const TOO_MANY = 4429;
 const FIRST_MS = 500;
@@ -44,8 +43,7 @@ export function openLine(options: Options, tokens: Tokens, call: Call, events: L
   let failed = false;
   /** The service has named the time to come back: nothing but a person cuts it short. */
   let asked = false;
-  /** Refused for what may be otherwise when somebody returns to the page, or the network does. */
-  let passing = false;
+  let crowded = false;
   let token: string | undefined;
   let refused: string | undefined;
   let error: ScenewireError | null = null;
@@ -87,17 +85,14 @@ export function openLine(options: Options, tokens: Tokens, call: Call, events: L
     const lasted = since && Date.now() - since;
     const anew = code === UNAUTHORISED && !refused && !error;
     const up = since;
-    // Neither a browser nor the service makes such a mistake: something between them changes frames, and will again.
-    // Where there is another way, sockets have to wait for another network.
-    const mangled = code === PROTOCOL_ERROR && !!options.fallback && lasted < STABLE_MS;
     stop();
     if (lasted > STABLE_MS) attempts = 0;
     if (anew) {
       refused = token;
       attempt();
-    } else if (hopeless(code) || mangled) {
+    } else if (hopeless(code)) {
       failed = true;
-      passing = code === TOO_MANY || mangled;
+      crowded = code === TOO_MANY;
       error ??= new ScenewireError(`The service refused (${code}).`, `refused_${code}`, code);
       fall(code !== UNAUTHORISED);
     } else {
@@ -116,7 +111,7 @@ export function openLine(options: Options, tokens: Tokens, call: Call, events: L
   function stop(): void {
     round += 1;
     since = 0;
-    open = asked = passing = false;
+    open = asked = crowded = false;
     clearTimeout(timer);
     clearTimeout(renewal);
     timer = undefined;
@@ -150,11 +145,13 @@ export function openLine(options: Options, tokens: Tokens, call: Call, events: L
     const left = end - Date.now();
     const wait = left > 2 * RENEW_EARLY_MS ? left - RENEW_EARLY_MS : left / 2;
     const renew = async () => {
+      const mine = round;
       try {
         token = await tokens.get(token);
-        carrier?.authorise(token);
+        if (mine === round) carrier?.authorise(token);
       } catch {
-        renewBefore(end);
+        // the line may be closed by now
+        if (mine === round) renewBefore(end);
       }
     };
     renewal = setTimeout(renew, Math.min(LONGEST_TIMER_MS, Math.max(RENEW_LEAST_MS, wait)));
@@ -163,7 +160,7 @@ export function openLine(options: Options, tokens: Tokens, call: Call, events: L
   function hurry({ type }: Event): void {
     if (type !== "visibilitychange" || !document.hidden) {
       if (since) carrier?.check();
-      else if ((timer && !asked) || passing) attempt();
+      else if ((timer && !asked) || crowded) attempt();
       fallback?.hurry();
     }
     tell();

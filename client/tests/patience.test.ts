@@ -208,6 +208,22 @@ describe("the watchdog", () => {
   });
 });
 
+test("sockets whose frames something changes are tried all the while, and another way fills the time between", async () => {
+  const streams: Fallback = (_, events) => {
+    queueMicrotask(() => events.state({ status: "live", transport: "sse", error: null }));
+    return { watch() {}, unwatch() {}, hurry() {}, close() {} };
+  };
+  await open(undefined, streams);
+  for (let loss = 1; loss <= 8; loss += 1) {
+    FakeSocket.last.welcome().lose(1002);
+    await pass(0);
+    if (loss > 3) expect(client.state).toMatchObject({ status: "live", transport: "sse", error: null });
+    await untilNext();
+  }
+  FakeSocket.last.welcome();
+  expect(client.state).toMatchObject({ status: "live", transport: "websocket" });
+});
+
 describe("a token that ends", () => {
   const at = (ms: number) => new Date(Date.now() + ms).toISOString();
 
@@ -240,6 +256,25 @@ describe("a token that ends", () => {
     away = false;
     await live(10_000);
     expect(FakeSocket.last.sentOf("auth").length).toBe(1);
+  });
+
+  test("is asked for no more once the line is closed, whatever becomes of a renewal on its way", async () => {
+    let fail: (reason: Error) => void = () => {};
+    const getToken = vi.fn(({ refresh }) =>
+      refresh
+        ? new Promise<string>((_, reject) => {
+            fail = reject;
+          })
+        : token(40),
+    );
+    await open(getToken);
+    FakeSocket.last.welcome(at(40_000));
+    await live(20_000);
+    expect(getToken).toHaveBeenCalledTimes(2);
+    client.close();
+    fail(new Error("away"));
+    await pass(10 * MINUTE);
+    expect(getToken).toHaveBeenCalledTimes(2);
   });
 
   test("in the far future sets no timer off at once", async () => {
@@ -287,41 +322,6 @@ test("what is too much for the service is tried again by whoever looks at the pa
   page.dispatchEvent(new Event("visibilitychange"));
   await pass(0);
   expect(sockets()).toBe(2);
-});
-
-describe("frames that arrive changed", () => {
-  const streams: Fallback = (_, events) => {
-    queueMicrotask(() => events.state({ status: "live", transport: "sse", error: null }));
-    return { watch() {}, unwatch() {}, hurry() {}, close() {} };
-  };
-
-  test("leave it to another way, until the network may be another", async () => {
-    await open(undefined, streams);
-    FakeSocket.last.welcome().lose(1002);
-    await pass(10 * MINUTE);
-    expect(sockets()).toBe(1);
-    expect(client.state).toMatchObject({ status: "live", transport: "sse", error: null });
-    page.dispatchEvent(new Event("online"));
-    await pass(0);
-    expect(sockets()).toBe(2);
-    FakeSocket.last.welcome();
-    expect(client.state).toMatchObject({ status: "live", transport: "websocket" });
-  });
-
-  test("after a stable minute are a loss as any other", async () => {
-    await open(undefined, streams);
-    FakeSocket.last.welcome();
-    await live(MINUTE + 1_000);
-    FakeSocket.last.lose(1002);
-    expect(await untilNext()).toBeLessThan(501);
-  });
-
-  test("are a loss as any other where there is no other way", async () => {
-    await open();
-    FakeSocket.last.welcome().lose(1002);
-    expect(await untilNext()).toBeLessThan(501);
-    expect(client.state).toMatchObject({ status: "connecting", error: null });
-  });
 });
 
 test("clocks that differ do not count as lag", async () => {

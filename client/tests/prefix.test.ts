@@ -57,6 +57,15 @@ test.each(["chapters/x/images", "/chapters/x/images"])("call(%j) goes on from it
   expect(service.requests[0]?.url).toBe("/chapters/x/images?limit=1");
 });
 
+test.each(["/http://127.0.0.1:9/x", "//127.0.0.1:9/x", "/a:b/c"])(
+  "call(%j) leaves it for nowhere else",
+  async (path) => {
+    // the token would go along
+    await open().call(path);
+    expect(service.requests[0]?.url).toBe(path.replace(/^\/+/, "/"));
+  },
+);
+
 test("a whole address is called as it is", async () => {
   const elsewhere = await new Service().start();
   await open().call(`${elsewhere.url}/me/usage`);

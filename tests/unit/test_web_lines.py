@@ -1,6 +1,7 @@
 """The line below a request, on the event loop of the tests and on the one that the processes run on."""
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import httpx
@@ -18,10 +19,10 @@ from web.lines import Line
 @pytest.mark.parametrize("make_loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
 def test_a_request_has_its_line_in_reach(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def waiting(request: Request) -> Response:
-        return PlainTextResponse(f"{Line(request.scope, silent=99_999.0, idle=0.1).waiting_bytes} bytes wait")
+        return PlainTextResponse(f"{Line(request.scope, silent=math.inf, idle=0.1).waiting_bytes} bytes wait")
 
     async def aborted(request: Request) -> Response:
-        Line(request.scope, silent=0.1, idle=99_999.0).abort()
+        Line(request.scope, silent=0.1, idle=math.inf).abort()
         return PlainTextResponse("nobody sees this")
 
     async def ask() -> None:
