@@ -1,10 +1,11 @@
 """One status event as the hub hands it on: parsed once, framed once, whatever the number of its subscribers."""
 
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from notifier.frames import text_frame
 from notifier.scopes import Key, place_of
@@ -19,9 +20,8 @@ class Unreadable(Exception):
     """The bytes are no status event."""
 
 
-class Told(NamedTuple):
-    """What is read of one: `image` is the ImageStatus's own text, which is sent on without encoding it again; ids are
-    numbers, `told_at` is POSIX time."""
+class Told(Struct, frozen=True, gc=False):
+    """What is read of one. `record`, `owner` and `chapter` are ids as numbers, `told_at` is POSIX time."""
 
     record: int
     owner: int | None
@@ -32,26 +32,15 @@ class Told(NamedTuple):
     created_at: datetime | None
     terminal: bool
     told_at: float | None
-    image: bytes
 
 
-class Event(Struct, frozen=True, gc=False, eq=False):
+class Event(Told, frozen=True, gc=False, eq=False):
     """`frame` is the finished WebSocket frame; the ImageStatus in it, as the event carried it, begins `starts_at`.
 
-    `record`, `owner` and `chapter` are ids as numbers, `told_at` is POSIX time. Thousands of these are kept while
-    pictures wait, so none is anything that the garbage collector looks through, and ids and keys are made when asked
-    for.
+    Thousands of these are kept while pictures wait, so none is anything that the garbage collector looks through, and
+    ids and keys are made when asked for.
     """
 
-    record: int
-    owner: int | None
-    chapter: int | None
-    version: int
-    place: str | None
-    scene_number: int | None
-    created_at: datetime | None
-    terminal: bool
-    told_at: float | None
     frame: bytes
     starts_at: int
     ends_at: int
@@ -88,27 +77,27 @@ class Event(Struct, frozen=True, gc=False, eq=False):
 def read(value: bytes, cursor: bytes) -> Event:
     """`cursor` is the position after the event, as base64. Raises `Unreadable`."""
     try:
-        told = _as_we_write_it(value) or _as_anybody_may(value.decode())
+        told, image = _as_we_write_it(value) or _as_anybody_may(value.decode())
     except Exception as error:
         # ValueError and RecursionError are known. Whatever else it were, it would be raised by the same event whenever
         # the log is read again, and stop all others. A validation error's own text quotes the input
         raise Unreadable(type(error).__name__) from None
-    image = told.image
     frame = text_frame(_HEAD, image, _CURSOR, cursor, _TAIL)
     ends_at = len(frame) - len(_CURSOR) - len(cursor) - len(_TAIL)
-    return Event(*told[:-1], frame, ends_at - len(image), ends_at)
+    members: tuple[Any, ...] = (*astuple(told), frame, ends_at - len(image), ends_at)
+    return Event(*members)
 
 
-def _as_we_write_it(value: bytes) -> Told | None:
-    """Of an event as our outbox writes it. None for any other, or one with a fault."""
+def _as_we_write_it(value: bytes) -> tuple[Told, bytes] | None:
+    """Of an event as our outbox writes it, with its ImageStatus's own text, which is sent on without encoding it again.
+    None for any other, or one with a fault."""
     try:
         envelope = envelope_of(value)
         image = image_of(envelope.data)
     except (ValueError, RecursionError):
         return None
     user, chapter = image.user_id, image.chapter_id
-    # by position: names cost as much as all the rest
-    return Told(
+    told = Told(
         image.record_id.int,
         None if user is None else user.int,
         None if chapter is None else chapter.int,
@@ -118,16 +107,16 @@ def _as_we_write_it(value: bytes) -> Told | None:
         image.created_at,
         image.status in TERMINAL,
         envelope.time.timestamp(),
-        bytes(envelope.data),
     )
+    return told, bytes(envelope.data)
 
 
-def _as_anybody_may(text: str) -> Told:
-    """Raises ValueError for what is no status event."""
-    told = StatusEvent.model_validate_json(text)
-    data = told.data
-    told_at = _aware(told.time)
-    return Told(
+def _as_anybody_may(text: str) -> tuple[Told, bytes]:
+    """The same. Raises ValueError for what is no status event."""
+    event = StatusEvent.model_validate_json(text)
+    data = event.data
+    told_at = _aware(event.time)
+    told = Told(
         record=data.record_id.int,
         owner=None if data.user_id is None else data.user_id.int,
         chapter=None if data.chapter_id is None else data.chapter_id.int,
@@ -137,8 +126,8 @@ def _as_anybody_may(text: str) -> Told:
         created_at=_aware(data.created_at),
         terminal=data.status in TERMINAL,
         told_at=None if told_at is None else told_at.timestamp(),
-        image=bytes(data_of(text).data),
     )
+    return told, bytes(data_of(text).data)
 
 
 def _aware(moment: datetime | None) -> datetime | None:

@@ -40,7 +40,7 @@ def shows(shared: UUID | None, place: str | None) -> bool:
     return shared is None or (place is not None and place.partition("/")[0].lower() == str(shared))
 
 
-def place_of(image_type: str, chapter_id: UUID | str | None, scene_number: int | None) -> str | None:
+def place_of(image_type: str, chapter_id: UUID | None, scene_number: int | None) -> str | None:
     """Where an image belongs: the same text that `storage.reading` gives."""
     if image_type != "scene" or chapter_id is None or scene_number is None:
         return None
